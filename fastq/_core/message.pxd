@@ -1,0 +1,51 @@
+from libc.stdint cimport uint32_t
+
+
+cpdef enum Action:
+    ACK = 0        # done with: remove it
+    REQUEUE = 1    # give it back to the tail of its queue, to be delivered again
+    PARK = 2       # put it into the broker's schedule until Outcome.until
+    BURY = 3       # move it to the dead set with Outcome.reason
+    REDELIVER = 4  # take it back from a child that died: to the head of its queue, counted
+
+
+cdef class Message:
+    cdef public str task
+    cdef public str id
+    cdef public dict headers
+    cdef public dict properties
+    cdef public bytes body
+    cdef public str content_type
+    cdef public str content_encoding
+    cdef public str queue
+    cdef public str exchange
+    cdef public str routing_key
+    cdef public object priority
+    cdef public object due
+    cpdef bytes envelope(self)
+    cpdef tuple to_tuple(self)
+
+
+cdef class Delivery:
+    cdef public Message message
+    cdef public object tag
+    cdef public str queue
+    cdef public uint32_t redelivered
+    cdef public str error
+    cdef public bytes raw
+
+
+cdef class Outcome:
+    cdef public Delivery delivery
+    cdef public int action
+    cdef public str state
+    cdef public bytes result
+    cdef public list follow
+    cdef public double until
+    cdef public str reason
+    cdef public double runtime
+    cpdef tuple to_tuple(self)
+
+
+cpdef str new_id()
+cpdef Message decode_envelope(bytes raw)

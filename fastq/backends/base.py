@@ -1,0 +1,83 @@
+"""What a result backend is: it keeps result documents (protocol/PROTOCOL.md §5.2) by task id.
+
+Documents are bytes, encoded by whoever makes them; a backend never looks inside. Its one
+rule about states: a SUCCESS that is stored is never overwritten.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from fastq.brokers.base import Broker
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendOptions:
+    """How to reach a backend and what the application has set for it."""
+
+    transport_options: dict[str, Any] = field(default_factory=dict)  # result_backend_transport_options
+    ssl: dict[str, Any] | bool = False  # redis_backend_use_ssl
+    expires: float | None = 86400.0  # seconds that a result is kept, result_expires; None: for ever
+    failure_expires: float | None = None  # the same for FAILURE; None: as `expires`
+    connect_timeout: float = 4.0  # seconds
+    deadline: float = 5.0  # seconds for one call with all its retries
+    app_name: str = "fastq"
+
+
+class StoredResult(NamedTuple):
+    """A result document on its way into a backend."""
+
+    task_id: str
+    state: str
+    document: bytes
+
+
+class Backend(ABC):
+    """A place that keeps results. Safe over threads, forks and greenlets.
+
+    Every method raises `OperationalError` when the store can't be reached in time.
+    """
+
+    def __init__(self, url: str, options: BackendOptions) -> None:
+        self.url = url
+        self.options = options
+
+    @abstractmethod
+    def store(self, results: Sequence[StoredResult]) -> None:
+        """Store documents and wake whoever waits for them. Leaves a stored SUCCESS as it is."""
+
+    @abstractmethod
+    def fetch(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        """The documents of *task_ids*, in their order; None where there is none."""
+
+    @abstractmethod
+    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+        """Yield (id, document) of each document that is there or arrives, as it does.
+
+        A task may come several times (STARTED, then SUCCESS). Ends after *timeout* seconds
+        in all (None: never); the caller stops it by closing the iterator.
+        """
+
+    @abstractmethod
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Delete the documents of *task_ids*."""
+
+    def cleanup(self) -> int:
+        """Delete what has expired, where the store does not do so itself; returns how many."""
+        return 0
+
+    def shares_store_with(self, broker: Broker) -> bool:
+        """Whether results can take effect in *broker*'s own commit (D5)."""
+        return False
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close every connection. The backend may be used again: it connects anew."""
+
+    def description(self) -> str:
+        """Where it lies, for people, with the password masked."""
+        return self.url

@@ -1,0 +1,166 @@
+"""What a broker is: the contract that every driver keeps and `tests/contract` checks.
+
+A broker holds queues of messages. Clients publish; a worker opens one `Consumer` and
+calls its `turn`, which settles what is done and brings what is next, in one step (D4).
+A claim is a lease of the worker, not of the message: it holds as long as the worker
+takes its turns (D6). What is not due waits in the broker's schedule (D7). What can't be
+run lies in the dead set, from which it can be shown, retried and dropped (D15).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastq._core.message import Delivery, Message, Outcome
+    from fastq.backends.base import Backend
+    from fastq.wakeup import Waker
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerOptions:
+    """How to reach a broker and what the application has set for it."""
+
+    transport_options: dict[str, Any] = field(default_factory=dict)  # Celery's broker_transport_options
+    ssl: dict[str, Any] | bool = False  # Celery's broker_use_ssl
+    connect_timeout: float = 4.0  # seconds, broker_connection_timeout
+    publish_deadline: float = 5.0  # seconds for one publish with all its retries, task_publish_deadline
+    lease: float = 30.0  # seconds that a claim lives without a turn of its worker, worker_lease
+    max_redeliveries: int = 3  # crashes after which a message goes to the dead set, task_max_redeliveries
+    app_name: str = "fastq"  # names the embedded broker's file
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueInfo:
+    """What one queue holds, for `fastq queues`."""
+
+    name: str
+    ready: int  # messages waiting
+    claimed: int  # held by workers
+    delayed: int  # in the schedule
+    dead: int  # in the dead set
+    oldest_age: float | None  # seconds that the next message to be delivered has waited; None: empty or unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPlace:
+    """Where the message of a task lies, for `fastq result ID`."""
+
+    state: str  # "queued", "delayed", "claimed" or "dead"
+    queue: str
+    until: float | None = None  # unix seconds, when delayed
+    worker: str | None = None  # node name, when claimed
+    reason: str | None = None  # when dead
+    redelivered: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadMessage:
+    """One entry of the dead set."""
+
+    id: str  # names the entry; the task's id where it has one
+    queue: str
+    task: str  # "" if the message could not be decoded
+    reason: str
+    died_at: float  # unix seconds
+    raw: bytes  # the envelope, or what arrived in its place
+
+
+class Consumer(ABC):
+    """A worker's hold on its queues. Used by one thread at a time.
+
+    Every method raises `OperationalError` when the broker can't be reached. The worker
+    then calls the method again with the same outcomes until it succeeds: settling twice
+    what was settled once has no effect.
+    """
+
+    @abstractmethod
+    def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
+        """Settle *outcomes*, and wait at most *timeout* seconds for up to *room* new deliveries.
+
+        Returns as soon as there is one delivery, when the `Waker` is set, or at the timeout;
+        *room* 0 only settles. Each outcome takes effect whole or not at all: its action, the
+        messages of `follow`, and its result when this consumer commits results. An outcome
+        whose claim was lost (the lease ran out and others hold it now) has no effect at all
+        and is listed in `lost`. Renews the lease.
+        """
+
+    @abstractmethod
+    def mark_started(self, deliveries: Sequence[Delivery]) -> None:
+        """Record that these are about to run, before they do.
+
+        Called for redelivered messages only: it tells a message that kills its worker from
+        those that only lay in the same worker's hands, so that only the former is counted up.
+        """
+
+    @abstractmethod
+    def close(self, unstarted: Sequence[Delivery] = ()) -> None:
+        """Give back everything that is still claimed, at the head of its queue, and leave.
+
+        *unstarted* are those that never ran: they go back without a redelivery being counted.
+        Any other claim goes back counted.
+        """
+
+    lost: list[Delivery]  # deliveries whose claim was lost since the caller last emptied the list
+    commits_results: bool  # whether `turn` stores Outcome.result with the settlement (D5)
+    is_connected: bool
+
+
+class Broker(ABC):
+    """A place that keeps messages. Safe over threads, forks and greenlets."""
+
+    def __init__(self, url: str, options: BrokerOptions) -> None:
+        self.url = url
+        self.options = options
+
+    @abstractmethod
+    def publish(self, messages: Sequence[Message], deadline: float | None = None) -> None:
+        """Add *messages* to their queues; durable, as this broker is, when it returns.
+
+        A message whose `due` lies in the future goes to the schedule. Retries connection
+        faults within *deadline* seconds (None: `BrokerOptions.publish_deadline`), then
+        raises `OperationalError`; then any of the messages may have been sent, in order,
+        and one of them perhaps twice.
+        """
+
+    @abstractmethod
+    def consumer(self, queues: Sequence[str], worker: str, waker: Waker, backend: Backend | None = None) -> Consumer:
+        """Open a consumer of *queues*, in order of preference, for the node named *worker*.
+
+        With a *backend* that lies in this very store the consumer commits results too.
+        """
+
+    @abstractmethod
+    def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
+        """Every queue that holds something, and those of *names*, sorted by name."""
+
+    @abstractmethod
+    def purge(self, queue: str) -> int:
+        """Remove the ready and delayed messages of *queue*; returns how many there were."""
+
+    @abstractmethod
+    def locate(self, task_id: str, queues: Iterable[str] = ()) -> TaskPlace | None:
+        """Where the message of *task_id* lies, or None. May look at every message: for people, not loops."""
+
+    @abstractmethod
+    def dead(self, queue: str | None = None, limit: int = 100) -> list[DeadMessage]:
+        """The newest entries of the dead set, newest first; of one queue or of all."""
+
+    @abstractmethod
+    def retry_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
+        """Send entries back to their queues with their redelivery count cleared; None means all. Returns how many."""
+
+    @abstractmethod
+    def drop_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
+        """Delete entries of the dead set; None means all. Returns how many."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close every connection. The broker may be used again: it connects anew."""
+
+    def description(self) -> str:
+        """Where it lies, for people, with the password masked."""
+        return self.url

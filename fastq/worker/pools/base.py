@@ -1,0 +1,74 @@
+"""What a pool is: it runs functions and knows nothing of brokers (D3)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from fastq._core.message import Delivery, Outcome
+    from fastq.wakeup import Waker
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """What the worker was told about its pool."""
+
+    concurrency: int = 1
+    time_limit: float | None = None  # seconds, hard
+    soft_time_limit: float | None = None  # seconds
+    max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None  # KiB of resident memory, as in Celery
+    hostname: str = ""  # the node's name
+    max_redeliveries: int = 3  # crashes after which a message goes to the dead set
+
+
+class Pool(ABC):
+    """Runs deliveries and returns their outcomes. `submit` and `outcomes` are called by the loop alone.
+
+    *app* is finalized and its task modules are imported. The pool sets *waker* whenever
+    an outcome is ready, so that a loop that waits for the broker looks again.
+    """
+
+    name: ClassVar[str]
+    keeps_soft_limits: ClassVar[bool]  # whether it can raise SoftTimeLimitExceeded in a task
+    keeps_hard_limits: ClassVar[bool]  # whether it can end a task that does not cooperate
+
+    def __init__(self, app: Any, options: PoolOptions, waker: Waker) -> None:
+        self.app = app
+        self.options = options
+        self.waker = waker
+
+    def run(self, loop: Callable[[], None]) -> None:
+        """Call *loop* and return when it does.
+
+        A pool that needs the main thread for itself (an event loop) runs *loop* in
+        another thread meanwhile.
+        """
+        loop()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start children or threads; returns when tasks can be submitted."""
+
+    @abstractmethod
+    def submit(self, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries to run. Never blocks (the solo pool: runs them)."""
+
+    @abstractmethod
+    def outcomes(self) -> list[Outcome]:
+        """What has ended since the last call, in order of ending. Never blocks."""
+
+    @abstractmethod
+    def running(self) -> list[tuple[Delivery, float]]:
+        """Each delivery that runs now, with the monotonic time at which it started."""
+
+    @abstractmethod
+    def take_back(self) -> list[Delivery]:
+        """Withdraw every delivery that has not started yet; they will not run here."""
+
+    @abstractmethod
+    def stop(self, *, force: bool = False) -> None:
+        """End threads and children. Nothing runs any more, unless *force*, which abandons or kills what does."""
