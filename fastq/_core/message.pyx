@@ -139,7 +139,9 @@ cdef class Message:
 
 def message_from_tuple(tuple fields) -> Message:
     """The message whose `Message.to_tuple` gave *fields*."""
-    return _message(*fields)
+    task, id, headers, properties, body, content_type, content_encoding, queue, exchange, key, priority, due = fields
+    return _message(task, id, headers, properties, body, content_type, content_encoding,
+                    queue, exchange, key, priority, due)
 
 
 cdef Message _message(str task, str id, dict headers, dict properties, bytes body, str content_type,
