@@ -1,0 +1,1 @@
+"""The `fastq` command: parses arguments and calls the rest."""

@@ -20,6 +20,7 @@ LAYERS = {
     "exceptions": 0,
     "signals": 0,
     "states": 0,
+    "version": 0,
     "_core": 1,
     "serialization": 2,
     "schedules": 2,

@@ -1,0 +1,55 @@
+"""`fastq queues`: which queues there are and what they hold."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from fastq.cli.options import common_options, target_of
+from fastq.cli.output import age, print_json, print_table
+
+if TYPE_CHECKING:
+    from fastq.brokers.base import QueueInfo
+
+COLUMNS = ("queue", "ready", "claimed", "delayed", "dead", "oldest")
+
+
+@click.command()
+@click.option(
+    "--watch", type=float, metavar="SECONDS", help="Show it again every so many seconds, until Ctrl-C."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a queue.")
+@common_options
+@click.pass_context
+def queues(ctx: click.Context, watch: float | None, as_json: bool) -> None:
+    """List the queues: what waits, what workers hold, what is delayed, what is dead.
+
+    "oldest" is how long the next message to be delivered has waited.
+
+    \b
+    fastq queues
+    fastq queues -b redis://localhost --json | jq '.[] | select(.ready > 1000)'
+    """
+    target = target_of(ctx)
+    app = target.load_app_or_default()
+    app.finalize()
+    while True:
+        found = app.broker.queues(app.queue_names())
+        if as_json:
+            print_json([asdict(queue) for queue in found])
+        else:
+            if watch:
+                click.clear()
+            print_table(COLUMNS, [row(queue) for queue in found], color=not target.no_color)
+        if not watch:
+            return
+        time.sleep(watch)
+
+
+def row(queue: QueueInfo) -> tuple[str, ...]:
+    """*queue* as a line of the table."""
+    counts = (queue.ready, queue.claimed, queue.delayed, queue.dead)
+    return (queue.name, *(f"{count:,}" for count in counts), age(queue.oldest_age))
