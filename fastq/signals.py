@@ -137,7 +137,8 @@ class Signal:
         is_name = isinstance(sender, str)
         for connection in self.receivers:
             wanted = connection.sender
-            if wanted is None or wanted is sender or (is_name and isinstance(wanted, str) and wanted == sender):
+            is_same_name = is_name and isinstance(wanted, str) and wanted == sender
+            if wanted is None or wanted is sender or is_same_name:
                 call = connection.call
                 receiver = call() if isinstance(call, weakref.ReferenceType) else call
                 if receiver is not None:
