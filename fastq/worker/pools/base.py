@@ -61,6 +61,10 @@ class Pool(ABC):
     def outcomes(self) -> list[Outcome]:
         """What has ended since the last call, in order of ending. Never blocks."""
 
+    def deadline(self) -> float | None:
+        """The monotonic time at which to call `outcomes` although nothing has woken the loop; None: never."""
+        return None
+
     @abstractmethod
     def running(self) -> list[tuple[Delivery, float]]:
         """Each delivery that runs now, with the monotonic time at which it started."""

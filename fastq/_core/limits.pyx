@@ -1,0 +1,101 @@
+"""Soft time limits: SoftTimeLimitExceeded raised in code that runs, by a signal or from another thread.
+
+They are compiled because `disarm` must not let Python run in between: a Python function looks for
+pending signals and exceptions as it is entered, and would there raise the limit of a task that has
+just ended.
+"""
+
+import signal
+
+cimport cython
+from cpython.object cimport PyObject
+
+from fastq.exceptions import SoftTimeLimitExceeded
+
+cdef extern from "<sys/time.h>" nogil:
+    struct timeval:
+        long tv_sec
+        long tv_usec
+    struct itimerval:
+        timeval it_interval
+        timeval it_value
+    int ITIMER_REAL
+    int setitimer(int which, const itimerval *new_value, itimerval *old_value)
+
+cdef extern from "Python.h":
+    int PyThreadState_SetAsyncExc(unsigned long thread_id, PyObject *exc)
+    unsigned long PyThread_get_thread_ident()
+
+# A timer of zero would never fire; a limit that small has passed already.
+cdef double SHORTEST = 1e-6  # seconds
+
+
+@cython.final
+cdef class SignalTimer:
+    """The soft limit of a process that runs one task at a time in its main thread (SIGALRM)."""
+
+    cdef bint _armed
+    cdef double _seconds
+
+    def install(self):
+        """Take over SIGALRM. Main thread only."""
+        signal.signal(signal.SIGALRM, self.expire)
+
+    cpdef arm(self, double seconds):
+        """Let SoftTimeLimitExceeded be raised in the main thread after *seconds*, once."""
+        self._armed = True
+        self._seconds = seconds
+        _set_timer(seconds if seconds > SHORTEST else SHORTEST)
+
+    cpdef disarm(self):
+        """Let it not be raised any more, from now on."""
+        self._armed = False
+        _set_timer(0)
+
+    def expire(self, signum, frame):
+        """The handler of SIGALRM. Raises SoftTimeLimitExceeded while armed."""
+        if self._armed:
+            self._armed = False
+            raise SoftTimeLimitExceeded(self._seconds)
+
+
+cdef void _set_timer(double seconds) noexcept:
+    cdef itimerval timer
+    timer.it_interval.tv_sec = timer.it_interval.tv_usec = 0
+    timer.it_value.tv_sec = <long> seconds
+    timer.it_value.tv_usec = <long> ((seconds - <long> seconds) * 1e6)
+    setitimer(ITIMER_REAL, &timer, NULL)
+
+
+@cython.final
+cdef class ThreadLimits:
+    """The soft limits of threads: which thread is to be interrupted when. No clock and no thread of its own.
+
+    The GIL makes each method atomic.
+    """
+
+    cdef dict _deadlines  # thread id: monotonic seconds
+
+    def __init__(self):
+        self._deadlines = {}
+
+    cpdef arm(self, double deadline):
+        """Let `expire` interrupt the calling thread from *deadline* on (monotonic seconds)."""
+        self._deadlines[PyThread_get_thread_ident()] = deadline
+
+    cpdef disarm(self):
+        """Let the calling thread not be interrupted any more, not even by an exception on its way."""
+        cdef unsigned long thread_id = PyThread_get_thread_ident()
+        if self._deadlines.pop(thread_id, None) is None:
+            PyThreadState_SetAsyncExc(thread_id, NULL)
+
+    cpdef expire(self, double now):
+        """Raise SoftTimeLimitExceeded in every thread whose deadline has come.
+
+        Returns the next deadline, or None. A thread that blocks in C sees it when it is back in Python.
+        """
+        cdef list due = [thread_id for thread_id, deadline in self._deadlines.items() if deadline <= now]
+        for thread_id in due:
+            del self._deadlines[thread_id]
+            PyThreadState_SetAsyncExc(thread_id, <PyObject *> SoftTimeLimitExceeded)
+        return min(self._deadlines.values()) if self._deadlines else None

@@ -1,0 +1,350 @@
+"""Processes: a supervisor in the loop's thread and plain children forked from it (D12)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import sys
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from fastq._core.board import Board
+from fastq._core.message import Delivery, Outcome, outcome_from_tuple
+from fastq._core.trace import Tracer
+from fastq.worker.pools.base import Pool, PoolOptions
+from fastq.worker.pools.child import LEAVING, READY, run_child
+from fastq.worker.pools.handle import STALLED_AFTER, ChildHandle
+
+if TYPE_CHECKING:
+    from fastq.wakeup import Waker
+
+logger = logging.getLogger(__name__)
+
+# A child is given work for about this long, seconds: enough that it never waits for the parent,
+# little enough to be taken back or run soon.
+BATCH_SECONDS = 0.005
+BATCH_MOST = 64
+
+# What a delivery costs a child beside the task itself, seconds.
+OVERHEAD = 20e-6
+
+# How much one outcome moves the measured run time.
+SMOOTHING = 0.1
+
+# The pause before a new attempt when children die before they are ready, seconds; it doubles.
+BACKOFF_FIRST = 0.1
+BACKOFF_MOST = 30.0
+
+# How long children may take to leave when nothing runs and they are told to, seconds.
+LEAVE_WITHIN = 5.0
+
+# Room in a socket for a batch of usual size, so that one call sends it.
+SOCKET_BYTES = 1 << 20
+
+
+class PreforkPool(Pool):
+    """Children under one supervisor, which is no process or thread of its own but the loop's calls.
+
+    Whatever `submit` brings waits in `_backlog` until a child is about to run it. The parent's
+    ends of all sockets stand in one selector, which the waker watches.
+    """
+
+    name = "prefork"
+    keeps_soft_limits = True
+    keeps_hard_limits = True
+
+    def __init__(self, app: Any, options: PoolOptions, waker: Waker) -> None:
+        super().__init__(app, options, waker)
+        self._tracer = Tracer(
+            app,
+            options.hostname,
+            time_limit=options.time_limit,
+            soft_time_limit=options.soft_time_limit,
+            max_redeliveries=options.max_redeliveries,
+        )
+        self._backlog: deque[Delivery] = deque()
+        self._done: list[Outcome] = []
+        self._children: list[ChildHandle] = []
+        self._selector = selectors.DefaultSelector()
+        # A child that leaves holds its row until it has ended, while its successor works.
+        rows = 2 * options.concurrency
+        self._board = Board(rows)
+        self._free_rows = list(range(rows))
+        self._runtime = BATCH_SECONDS  # seconds that a delivery takes, smoothed
+        self._failed_starts = 0
+        self._fork_at = 0.0  # monotonic: no new child before
+        self._is_stopping = False
+
+    # -- what the loop calls ----------------------------------------------------
+
+    def start(self) -> None:
+        """Fork the children. Each gets its first delivery when it says that it is ready."""
+        self.waker.watch(self._selector.fileno())
+        for _ in range(self.options.concurrency):
+            self._fork()
+
+    def submit(self, deliveries: Sequence[Delivery]) -> None:
+        self._backlog.extend(deliveries)
+        self._feed()
+
+    def outcomes(self) -> list[Outcome]:
+        self._poll(0)
+        self._enforce_limits()
+        self._rebalance()
+        self._replace()
+        self._feed()
+        done, self._done = self._done, []
+        return done
+
+    def deadline(self) -> float | None:
+        now = monotonic()
+        times = []
+        if self._lacking() > 0 and not self._is_stopping:
+            times.append(self._fork_at)
+        has_idle = any(child.is_ready and not child.given for child in self._children)
+        for child in self._children:
+            if not child.given or child.is_leaving:
+                continue
+            limit = self._hard_limit(child)
+            if limit is not None:
+                running = child.running()
+                times.append(limit + (now if running is None else running[1]))
+            if has_idle and len(child.given) > 1:
+                times.append(child.last_progress() + STALLED_AFTER)
+        return min(times, default=None)
+
+    def running(self) -> list[tuple[Delivery, float]]:
+        return [run for child in self._children if (run := child.running()) is not None]
+
+    def take_back(self) -> list[Delivery]:
+        taken = [delivery for child in self._children for delivery in child.withdraw()]
+        taken += self._backlog
+        self._backlog.clear()
+        return taken
+
+    def stop(self, *, force: bool = False) -> None:
+        self._is_stopping = True
+        for child in self._children:
+            self._backlog.extend(child.withdraw())
+            if force:
+                child.kill()
+            else:
+                _hang_up(child)
+        patience = monotonic() + LEAVE_WITHIN
+        while self._children:
+            self._poll(0.1)
+            if any(child.given for child in self._children):
+                patience = monotonic() + LEAVE_WITHIN  # a task still runs, and may
+            elif monotonic() > patience:
+                for child in self._children:
+                    child.kill()
+        self.waker.unwatch(self._selector.fileno())
+        self._selector.close()
+
+    # -- giving -----------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Give children what they will run soon, those first that have least, each its even share."""
+        if not self._backlog or self._is_stopping:
+            return
+        most = 1 + min(BATCH_MOST - 1, int(BATCH_SECONDS / self._runtime))
+        now = monotonic()
+        takers = [
+            child
+            for child in self._children
+            if child.is_ready
+            and not child.is_leaving
+            and len(child.given) <= most // 2
+            and not (child.given and child.is_stalled(now))
+        ]
+        takers.sort(key=lambda child: len(child.given))
+        for left, child in zip(range(len(takers), 0, -1), takers, strict=True):
+            share = -(-len(self._backlog) // left)
+            batch = list(islice(self._backlog, min(share, most - len(child.given))))
+            for _ in batch:
+                self._backlog.popleft()
+            if batch:
+                child.give(batch)
+                self._watch_writes(child)
+
+    def _rebalance(self) -> None:
+        """Take back what waits behind long tasks, if there is a child without work."""
+        if self._backlog or all(child.given for child in self._children if child.is_ready):
+            return
+        now = monotonic()
+        for child in self._children:
+            if len(child.given) > 1 and child.is_stalled(now):
+                self._backlog.extend(child.withdraw())
+
+    # -- hearing ------------------------------------------------------------------
+
+    def _poll(self, timeout: float) -> None:
+        """Handle what the children have to say, waiting for it at most *timeout* seconds."""
+        for key, events in self._selector.select(timeout):
+            child: ChildHandle = key.data
+            if child not in self._children:
+                continue  # buried by an earlier event of the same round
+            if key.fd == child.pidfd:
+                self._bury(child)
+                continue
+            if events & selectors.EVENT_WRITE:
+                child.flush()
+                self._watch_writes(child)
+            if events & selectors.EVENT_READ:
+                frames, is_open = child.receive()
+                self._hear(child, frames)
+                if not is_open:
+                    child.kill()  # without its socket it is of no use; most likely it has exited
+                    self._bury(child)
+
+    def _hear(self, child: ChildHandle, frames: list[tuple[int, Any]]) -> None:
+        for position, said in frames:
+            if position >= 0:
+                outcome = outcome_from_tuple(child.given.pop(position), said)
+                self._runtime += (outcome.runtime + OVERHEAD - self._runtime) * SMOOTHING
+                self._done.append(outcome)
+            elif position == READY:
+                child.is_ready = True
+                self._failed_starts = 0
+            elif position == LEAVING:
+                logger.info("child %d leaves and is replaced: %s", child.pid, said)
+                child.is_leaving = True
+                self._backlog.extendleft(reversed(child.withdraw()))
+
+    def _watch_writes(self, child: ChildHandle) -> None:
+        """Be told when the socket of *child* has room again, while something waits for it."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.wants_to_write else 0)
+        if self._selector.get_key(child.sock).events != events:
+            self._selector.modify(child.sock, events, child)
+
+    # -- limits ---------------------------------------------------------------------
+
+    def _hard_limit(self, child: ChildHandle) -> float | None:
+        """The hard limit in seconds of the delivery that *child* runs or is to run next."""
+        head = child.head()
+        if head is None:
+            return None
+        if child.hard_limit[0] != head:
+            child.hard_limit = (head, self._tracer.limits(child.given[head])[0])
+        return child.hard_limit[1]
+
+    def _enforce_limits(self) -> None:
+        """Kill each child whose task has overrun its hard limit."""
+        now = monotonic()
+        for child in self._children:
+            running = None if child.overran is not None else child.running()
+            if running is None:
+                continue
+            limit = self._hard_limit(child)
+            if limit is not None and now - running[1] >= limit and (unstarted := child.hold()) is not None:
+                child.overran = limit
+                self._backlog.extendleft(reversed(unstarted))
+                child.kill()
+
+    # -- life and death -----------------------------------------------------------------
+
+    def _lacking(self) -> int:
+        """How many children there should be beside those that are not about to leave."""
+        return self.options.concurrency - sum(not child.is_leaving for child in self._children)
+
+    def _replace(self) -> None:
+        """Fork a successor for each child that has gone or leaves."""
+        if self._is_stopping or monotonic() < self._fork_at:
+            return
+        for _ in range(self._lacking()):
+            if not self._free_rows:
+                return  # as many as may be are still leaving; the end of one brings us back
+            self._fork()
+
+    def _fork(self) -> None:
+        """Add a child. Returns in the parent alone."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        row = self._free_rows.pop()
+        self._board.reset(row)
+        parent = os.getpid()
+        # What is buffered would be written twice.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(row, ours, theirs, parent)
+        theirs.close()
+        ours.setblocking(False)
+        child = ChildHandle(pid, row, ours, self._board)
+        self._children.append(child)
+        self._selector.register(ours, selectors.EVENT_READ, child)
+        if child.pidfd is not None:
+            self._selector.register(child.pidfd, selectors.EVENT_READ, child)
+
+    def _become_child(self, row: int, ours: socket.socket, theirs: socket.socket, parent: int) -> None:
+        """Never returns: not even an exception may reach the parent's code in this process."""
+        code = 1
+        try:
+            # With them open, no sibling would see the end of the parent.
+            ours.close()
+            for sibling in self._children:
+                sibling.close()
+            self._selector.close()
+            self.waker.close()
+            code = run_child(self.app, self.options, self._board, row, theirs, parent)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+    def _bury(self, child: ChildHandle) -> None:
+        """Settle what a dead child leaves: outcomes on their way, what it ran, what it had not begun."""
+        cause = child.reap()
+        self._hear(child, child.drain())
+        self._backlog.extendleft(reversed(child.withdraw()))
+        for delivery in child.given.values():
+            self._done.append(self._end_of(child, delivery, cause))
+        if not child.is_ready and not self._is_stopping:
+            self._back_off(child, cause)
+        elif not child.given and not child.is_leaving and not self._is_stopping:
+            logger.error("child %d %s while it ran nothing; it is replaced", child.pid, cause)
+        self._children.remove(child)
+        self._selector.unregister(child.sock)
+        if child.pidfd is not None:
+            self._selector.unregister(child.pidfd)
+        child.close()
+        self._free_rows.append(child.row)
+
+    def _end_of(self, child: ChildHandle, delivery: Delivery, cause: str) -> Outcome:
+        """The outcome of what a child ran when it died."""
+        if child.overran is not None:
+            return self._tracer.timed_out(delivery, child.overran)
+        if self._is_stopping:
+            return self._tracer.interrupted(delivery)
+        task, task_id = delivery.message.task, delivery.message.id
+        logger.error("WorkerLostError: child %d %s while it ran %s[%s]", child.pid, cause, task, task_id)
+        return self._tracer.lost(delivery, f"child {child.pid} {cause} while it ran {task}[{task_id}]")
+
+    def _back_off(self, child: ChildHandle, cause: str) -> None:
+        """Wait ever longer before the next fork: children die before they are ready."""
+        pause = min(BACKOFF_FIRST * 2**self._failed_starts, BACKOFF_MOST)
+        self._failed_starts += 1
+        self._fork_at = monotonic() + pause
+        logger.error(
+            "child %d %s before it was ready (attempt %d): look at what runs on worker_process_init; "
+            "the next attempt comes in %.1f s",
+            child.pid,
+            cause,
+            self._failed_starts,
+            pause,
+        )
+
+
+def _hang_up(child: ChildHandle) -> None:
+    """Tell *child* that nothing more comes; it leaves when its task has ended."""
+    try:
+        child.sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # it is dead already
