@@ -3,7 +3,8 @@
     Exception
      └ FastQError (CeleryError is the same class)
         ├ ImproperlyConfigured
-        │  └ UnknownSetting                also KeyError, AttributeError
+        │  └ UnknownSetting                also LookupError
+        │     └ SettingNotFound            also KeyError, AttributeError
         ├ SecurityError
         ├ CommandError (CeleryCommandException)
         ├ TaskPredicate                    raised by a task to steer what becomes of it
@@ -94,6 +95,7 @@ __all__ = (
     "SecurityWarning",
     "SerializationError",
     "SerializerNotInstalled",
+    "SettingNotFound",
     "SoftTimeLimitExceeded",
     "TaskError",
     "TaskPredicate",
@@ -136,11 +138,8 @@ class ImproperlyConfigured(FastQError):
     """A setting, or an argument of the application, that can't be used as it stands."""
 
 
-class UnknownSetting(ImproperlyConfigured, KeyError, AttributeError):
-    """A configuration key that no part of fastq reads.
-
-    It is a KeyError and an AttributeError, because settings are read as items and as attributes.
-    """
+class UnknownSetting(ImproperlyConfigured, LookupError):
+    """A configuration key that no part of fastq reads."""
 
     def __init__(self, name: str, known: Iterable[str] = (), source: str = "") -> None:
         self.known = list(known)
@@ -153,10 +152,14 @@ class UnknownSetting(ImproperlyConfigured, KeyError, AttributeError):
         self.name = name
 
     def __str__(self) -> str:
-        return self.message  # KeyError would put it in quotes
+        return self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self.known, self.source)
+
+
+class SettingNotFound(UnknownSetting, KeyError, AttributeError):  # type: ignore[misc]  # `name` is str here
+    """A setting that was read and does not exist, as an item (KeyError) or an attribute (AttributeError)."""
 
 
 class SecurityError(FastQError):
