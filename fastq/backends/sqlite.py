@@ -1,0 +1,98 @@
+"""Results in the file of the embedded broker, or in one of their own (D5, D10)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from sqlite3 import Connection
+
+from fastq.backends.base import Backend, BackendOptions, StoredResult
+from fastq.brokers.base import Broker
+from fastq.brokers.sqlite import documents
+from fastq.brokers.sqlite.broker import SQLiteBroker
+from fastq.brokers.sqlite.store import Store, database_path, poll_interval
+
+# Up to so many results are looked up one by one; for more, a waiter reads all that are new.
+FEW = 32
+
+# Expired results that one transaction of `cleanup` deletes, so that others get the lock between.
+SWEEP_AT_ONCE = 1000
+
+
+class SQLiteBackend(Backend):
+    """Keeps result documents in one SQLite file. Waiters look at a counter in it, ever less often."""
+
+    def __init__(self, url: str, options: BackendOptions) -> None:
+        super().__init__(url, options)
+        self.path = database_path(url, options.app_name)
+        self._store = Store(self.path, options.deadline)
+
+    def store(self, results: Sequence[StoredResult]) -> None:
+        with self._writing() as db:
+            documents.store(db, results, self.options, time.time())
+
+    def fetch(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        with self._store.lent() as db:
+            found = documents.find(db, task_ids, time.time())
+        return [found[task_id][1] if task_id in found else None for task_id in task_ids]
+
+    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+        wanted = frozenset(task_ids)
+        until = None if timeout is None else time.monotonic() + timeout
+        seen = -1  # the newest result that was looked at
+        active_at = time.monotonic()
+        while True:
+            seen, found = self._news(wanted, seen)
+            if found:
+                yield from found
+                active_at = time.monotonic()
+            now = time.monotonic()
+            pause = poll_interval(now - active_at)
+            if until is not None:
+                pause = min(pause, until - now)
+                if pause <= 0.0:
+                    return
+            time.sleep(pause)
+
+    def _news(self, wanted: Collection[str], seen: int) -> tuple[int, list[tuple[str, bytes]]]:
+        """The newest number, and what came for *wanted* after number *seen* (-1: all that is there)."""
+        now = time.time()
+        with self._store.lent() as db:
+            newest = documents.position(db)
+            if newest == seen:
+                return seen, []
+            candidates: Collection[str] = wanted
+            if len(wanted) > FEW and seen >= 0:
+                newest, arrived = documents.arrived(db, seen)
+                candidates = dict.fromkeys(task_id for task_id in arrived if task_id in wanted)
+            found = documents.find(db, candidates, now)
+        # What came after the counter was read comes with the next look, and only then.
+        return newest, [(each, document) for each, (seq, document) in found.items() if seen < seq <= newest]
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        with self._writing() as db:
+            documents.forget(db, task_ids)
+
+    def cleanup(self) -> int:
+        total = 0
+        while True:
+            with self._writing() as db:
+                swept = documents.sweep(db, time.time(), SWEEP_AT_ONCE)
+            total += swept
+            if swept < SWEEP_AT_ONCE:
+                return total
+
+    def shares_store_with(self, broker: Broker) -> bool:
+        return isinstance(broker, SQLiteBroker) and broker.path.resolve() == self.path.resolve()
+
+    def close(self) -> None:
+        self._store.close()
+
+    def description(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._store.lent() as db, self._store.transaction(db):
+            yield db
