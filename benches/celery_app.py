@@ -1,0 +1,37 @@
+"""The tasks of a Celery application, as fast and as safe as its settings allow.
+
+`task_acks_late` is on, for fastq settles late too. What makes Celery faster without giving
+anything up is on as well: no gossip, mingle, heartbeats or events (see `sides.CelerySide`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery, group
+
+from benches import floor
+
+app = Celery("benches", broker=os.environ["BENCH_URL"], backend=os.environ["BENCH_URL"])
+app.conf.update(
+    task_acks_late=True,
+    broker_connection_retry_on_startup=True,
+    worker_hijack_root_logger=False,
+    worker_enable_remote_control=False,
+)
+
+
+@app.task(name="benches.noop")
+def noop() -> None:
+    """Do nothing."""
+
+
+@app.task(name="benches.mark")
+def mark() -> None:
+    """Write down when this ran."""
+    floor.mark()
+
+
+def send_many(count: int) -> list[str]:
+    """Send *count* no-op tasks in the fastest way that Celery has; their ids."""
+    return [result.id for result in group(noop.s() for _ in range(count)).apply_async().results]
