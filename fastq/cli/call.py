@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastq.cli.errors import CommandError, ExitCode, nearest
+from fastq.cli.errors import CommandError, ExitCode
 from fastq.cli.options import common_options, json_value, target_of
 from fastq.cli.output import print_json
-from fastq.exceptions import TimeoutError
+from fastq.exceptions import TimeoutError, nearest_name
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
@@ -80,7 +80,7 @@ def warn_if_unknown(app: FastQ, name: str) -> None:
     """Say so when the app has tasks, but none called *name*: it is sent all the same."""
     known = [task for task in app.tasks if not task.startswith("celery.")]
     if known and name not in app.tasks:
-        click.echo(f"fastq: warning: this app has no task {name!r}{nearest(name, known)}", err=True)
+        click.echo(f"fastq: warning: this app has no task {name!r}{nearest_name(name, known)}", err=True)
 
 
 def print_outcome(result: AsyncResult[Any], timeout: float | None, as_json: bool) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from fastq.cli.errors import CommandError, ExitCode, nearest
+from fastq.cli.errors import CommandError, ExitCode
 from fastq.cli.options import Target, common_options
-from fastq.exceptions import FastQError, ImproperlyConfigured, OperationalError
+from fastq.exceptions import FastQError, ImproperlyConfigured, OperationalError, nearest_name
 from fastq.version import installed_version
 
 # Each command is the function of its own name in the module beside it.
@@ -43,7 +43,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise CommandError(f"no command is named {args[0]!r}{nearest(args[0], COMMANDS)}")
+            raise CommandError(f"no command is named {args[0]!r}{nearest_name(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
 
@@ -112,7 +112,7 @@ def one_line(exc: Exception) -> str:
     """What *exc* says, in one line, with the nearest right name where it is about a wrong one."""
     if isinstance(exc, click.NoSuchOption):
         known = [name for param in exc.ctx.command.params for name in param.opts] if exc.ctx else []
-        return f"no option is named {exc.option_name!r}{nearest(exc.option_name, known)}"
+        return f"no option is named {exc.option_name!r}{nearest_name(exc.option_name, known)}"
     if isinstance(exc, click.ClickException):
         text = exc.format_message()
         return " ".join(text.split())

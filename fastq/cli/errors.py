@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from fastq.exceptions import FastQError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class ExitCode(IntEnum):
@@ -31,9 +26,3 @@ class CommandError(FastQError):
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.USAGE) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint to the one of *known* that is most like *name*, to be appended to a message, or ""."""
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -18,8 +18,9 @@ from fastq.cli.app_name import (
     name_from_folder,
     name_from_pyproject,
 )
-from fastq.cli.errors import CommandError, nearest
+from fastq.cli.errors import CommandError
 from fastq.cli.user_code import user_code_error
+from fastq.exceptions import nearest_name
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
@@ -81,13 +82,14 @@ def _no_module(path: str, owner: ModuleType | None) -> CommandError:
     if owner is not None:
         last = path.rpartition(".")[2]
         return _no_attribute(owner, last)
-    hint = nearest(path, [name for name, _ in modules_here()]) or f" in {os.getcwd()} or on the import path"
+    here = [name for name, _ in modules_here()]
+    hint = nearest_name(path, here) or f" in {os.getcwd()} or on the import path"
     return CommandError(f"no module is named {path!r}{hint}")
 
 
 def _no_attribute(module: ModuleType, attribute: str) -> CommandError:
     known = _app_names(module) or [name for name in vars(module) if not name.startswith("_")]
-    return CommandError(f"module {module.__name__!r} has no {attribute!r}{nearest(attribute, known)}")
+    return CommandError(f"module {module.__name__!r} has no {attribute!r}{nearest_name(attribute, known)}")
 
 
 def _named_app(module: ModuleType, attribute: str) -> FastQ:

@@ -4,8 +4,16 @@ Nothing else may be imported before `main` has looked for the gevent pool: geven
 parts of the standard library, and whoever imported them earlier keeps the originals.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastq.app.base import FastQ
 
 
 def main() -> None:
@@ -33,3 +41,16 @@ def wants_gevent(arguments: list[str], default_pool: str) -> bool:
         elif argument.startswith("-P") and not argument.startswith("--"):
             pool = argument[2:]
     return pool == "gevent"
+
+
+def worker_main(app: FastQ, argv: Sequence[str] | None = None) -> int:
+    """Run ``fastq worker`` with the arguments *argv*, or the process's own, for *app*; returns its exit code.
+
+    As with Celery's, the word ``worker`` may lead the arguments. Raises what is wrong with them.
+    """
+    from fastq.cli.worker import run_for
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["worker"]:
+        del arguments[0]
+    return run_for(app, arguments)

@@ -34,6 +34,7 @@ class Target:
     quiet: bool = False
     no_color: bool = False
     traceback: bool = False
+    given: FastQ | None = None  # the app itself, when a program calls the command for it
 
     @property
     def wants_traceback(self) -> bool:
@@ -53,7 +54,7 @@ class Target:
     def load_app(self) -> FastQ:
         """The user's app with the options of the command line set on it. Raises `CommandError`."""
         self.enter_workdir()
-        return self._configured(find_app(self.app))
+        return self._configured(self.given or find_app(self.app))
 
     def load_app_or_default(self) -> FastQ:
         """As `load_app`; with a broker named and no app to be found, an app without tasks."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from fastq.cli.errors import CommandError, ExitCode, nearest
+from fastq.cli.errors import CommandError, ExitCode
 from fastq.cli.options import comma_separated, common_options, target_of
 from fastq.cli.output import print_json
+from fastq.exceptions import nearest_name
 
 
 @click.command()
@@ -35,7 +36,7 @@ def purge(
     held = {info.name: info for info in app.broker.queues(names)}
     for name in queues:
         if name not in held:
-            raise CommandError(f"no queue is named {name!r}{nearest(name, held)}", ExitCode.FAILED)
+            raise CommandError(f"no queue is named {name!r}{nearest_name(name, held)}", ExitCode.FAILED)
     counts = {name: held[name].ready + held[name].delayed for name in names if name in held}
     total = sum(counts.values())
     if total and not force:

@@ -1,0 +1,240 @@
+"""`fastq worker`: run tasks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastq.cli.errors import CommandError, ExitCode
+from fastq.cli.options import Target, comma_separated, common_options, target_of
+from fastq.cli.user_code import user_code_error
+from fastq.exceptions import FastQError, nearest_name
+
+if TYPE_CHECKING:
+    from fastq.app.base import FastQ
+    from fastq.worker.daemon import Launch
+    from fastq.worker.worker import Worker
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
+POOLS = {
+    "prefork": "prefork",
+    "processes": "prefork",
+    "threads": "threads",
+    "gevent": "gevent",
+    "asyncio": "asyncio",
+    "solo": "solo",
+}
+
+
+def level(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A log level by its name, in any case (a callback)."""
+    if value is None or value.upper() in LEVELS:
+        return value and value.upper()
+    raise CommandError(f"no log level is named {value!r}{nearest_name(value.upper(), LEVELS)}")
+
+
+def pool_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A pool by its name or Celery's other name for it (a callback)."""
+    if value is None or value in POOLS:
+        return value and POOLS[value]
+    hint = nearest_name(value, POOLS) or f": choose one of {', '.join(dict.fromkeys(POOLS.values()))}"
+    raise CommandError(f"no pool is named {value!r}{hint}")
+
+
+def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """A whole number or "auto" (a callback)."""
+    if value is None or value == "auto":
+        return value
+    if not value.isdigit():
+        raise CommandError(f"{param.opts[-1]} {value}: neither a number nor auto")
+    return int(value)
+
+
+@click.command()
+@click.option(
+    "-Q", "--queues", callback=comma_separated, metavar="NAMES", help="Consume these, joined by commas."
+)
+@click.option("-X", "--exclude-queues", callback=comma_separated, metavar="NAMES", help="All but these.")
+@click.option(
+    "-P",
+    "--pool",
+    callback=pool_name,
+    metavar="POOL",
+    help="prefork (default), threads, gevent, asyncio or solo.",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    callback=count_or_auto,
+    metavar="N|auto",
+    help="Tasks at once; default: the processors we may use, 100 on gevent and asyncio.",
+)
+@click.option(
+    "-n", "--hostname", metavar="NAME", help="Node name: name, name@%h; %h host, %n name, %d domain."
+)
+@click.option(
+    "-l", "--loglevel", callback=level, metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR, CRITICAL."
+)
+@click.option("-f", "--logfile", metavar="PATH", help="Log there, not to stderr; %n, %h as in -n.")
+@click.option(
+    "--prefetch-multiplier",
+    callback=count_or_auto,
+    metavar="N|auto",
+    help="Claim N x concurrency ahead; 0: no limit.",
+)
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0), metavar="SECONDS", help="End any task after this."
+)
+@click.option(
+    "--soft-time-limit",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Raise SoftTimeLimitExceeded after this.",
+)
+@click.option(
+    "--max-tasks-per-child", type=click.IntRange(min=1), metavar="N", help="Replace a child after N tasks."
+)
+@click.option(
+    "--max-memory-per-child",
+    type=click.IntRange(min=1),
+    metavar="KIB",
+    help="Replace a child that has grown over this.",
+)
+@click.option("--purge", "--discard", is_flag=True, help="First remove what waits in the queues.")
+@click.option("-I", "--include", callback=comma_separated, metavar="MODULES", help="Import these too.")
+@click.option("-D", "--detach", is_flag=True, help="Run in the background, with a pid and a log file.")
+@click.option("--pidfile", metavar="PATH", help="Keep the process id there; one worker a file.")
+@click.option("--reload", is_flag=True, help="Start anew when the code changes (for development).")
+@click.option("--uid", metavar="USER", help="Become this user.")
+@click.option("--gid", metavar="GROUP", help="Become this group.")
+@click.option("--umask", metavar="OCTAL", help="The umask of files we make, as in 022.")
+@click.option("-O", "--optimization", type=click.Choice(["default", "fair"]), hidden=True, expose_value=False)
+@click.option("--without-gossip", is_flag=True, hidden=True, expose_value=False)
+@click.option("--without-mingle", is_flag=True, hidden=True, expose_value=False)
+@click.option("--without-heartbeat", is_flag=True, hidden=True, expose_value=False)
+@common_options
+@click.pass_context
+def worker(ctx: click.Context, **options: Any) -> int:
+    """Run tasks until told to stop.
+
+    \b
+    fastq worker                                in the folder of your tasks.py
+    fastq worker -A proj -l INFO -c 8
+    fastq worker -A proj -P gevent -c 500 -Q mail,web
+    fastq worker -A proj --reload               start anew when the code changes
+
+    The first Ctrl-C or TERM stops taking tasks, finishes what runs (worker_shutdown_timeout) and gives
+    the rest back; the second gives everything back at once. HUP restarts, USR1 logs all stacks.
+
+    Celery's -O, --without-gossip, --without-mingle and --without-heartbeat are accepted and change nothing.
+    """
+    target = target_of(ctx)
+    if options.pop("reload"):
+        return run_reloading(target)
+    from fastq.worker.init import split_from_init
+
+    split_from_init()
+    process = {name: options.pop(name) for name in ("detach", "uid", "gid", "umask")}
+    if process["umask"]:
+        from fastq.worker.daemon import parse_umask
+
+        os.umask(parse_umask(process["umask"]))
+    return run_worker(target, process, options)
+
+
+def run_worker(target: Target, process: dict[str, Any], options: dict[str, Any]) -> int:
+    """Make the worker, in the background if *process* says so, and run it; returns its exit code."""
+    target.enter_workdir()
+    launch = detach_first(options) if process["detach"] else None
+    if process["uid"] or process["gid"]:
+        from fastq.worker.daemon import drop_privileges
+
+        drop_privileges(process["uid"], process["gid"])
+    from fastq.worker.reload import report_imports
+
+    try:
+        app = target.load_app()
+        made = make_worker(app, target, options)
+        prepare(made)
+    finally:
+        report_imports()
+    if launch is not None:
+        settle_down(made, launch)
+    code = made.start()
+    leave_if_threads_run(code)
+    return code
+
+
+def make_worker(app: FastQ, target: Target, options: dict[str, Any]) -> Worker:
+    """The worker that the command line describes."""
+    from fastq.worker.cpus import available_cpus
+    from fastq.worker.worker import Worker
+
+    if options["concurrency"] == "auto":
+        options["concurrency"] = available_cpus()
+    color = False if target.no_color else None
+    options["hostname"] = options["hostname"] or ""
+    return Worker(app, quiet=target.quiet, colorize=color, **options)
+
+
+def prepare(made: Worker) -> None:
+    """Load the user's modules into *made*; their errors are said as such."""
+    try:
+        made.prepare()
+    except (FastQError, OSError):
+        raise
+    except (Exception, SystemExit) as exc:
+        raise user_code_error(exc, str(made.app.main)) from exc
+
+
+def detach_first(options: dict[str, Any]) -> Launch:
+    """Leave the terminal; pid and log file get their places in the state directory unless they have some."""
+    from fastq.state_dir import state_dir
+    from fastq.worker.daemon import detach
+    from fastq.worker.nodes import expand_path, node_name
+
+    node = node_name(options["hostname"])
+    for option, suffix in (("pidfile", "pid"), ("logfile", "log")):
+        default = str(state_dir() / f"%n.{suffix}")
+        # Absolute: the same file whatever folder the user's code goes to.
+        options[option] = str(Path(expand_path(options[option] or default, node)).absolute())
+    return detach()
+
+
+def settle_down(made: Worker, launch: Launch) -> None:
+    """Take the pid file, and let the terminal go: from here on errors go to the log."""
+    made.hold_pidfile()
+    click.echo(
+        f"fastq: {made.hostname} runs as process {os.getpid()}; log {made.logfile}; pid file {made.pidfile}"
+    )
+    launch.succeed(made.logfile or os.devnull)
+
+
+def run_reloading(target: Target) -> int:
+    """Run this same command without --reload as a child that is started anew when the code changes."""
+    from fastq.worker.reload import Reloader
+
+    target.enter_workdir()
+    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+    return Reloader([sys.executable, "-m", "fastq", *arguments], Path.cwd()).run()
+
+
+def leave_if_threads_run(code: int) -> None:
+    """Leave at once when a task that was abandoned still has a thread: an ordinary exit would wait for it."""
+    current = threading.current_thread()
+    if any(thread is not current and not thread.daemon for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run_for(app: FastQ, arguments: list[str]) -> int:
+    """Run ``fastq worker`` with *arguments* for *app* (`FastQ.worker_main`)."""
+    target = Target(given=app)
+    code = worker.main(args=arguments, prog_name="fastq worker", standalone_mode=False, obj=target)
+    return code if isinstance(code, int) else ExitCode.OK

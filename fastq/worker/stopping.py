@@ -1,0 +1,126 @@
+"""What signals ask of a running worker: stop, stop at once, restart, show your stacks."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from fastq.signals import worker_shutting_down
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from fastq.wakeup import Waker
+    from fastq.worker.loop import Loop
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two lines that say how a stop gets on.
+REPORT_EVERY = 5.0
+
+
+class SignalHandlers:
+    """Handles the signals of one worker while it is entered; only in the main thread.
+
+    The first INT or TERM stops the loop, the second aborts it, the third leaves on the spot.
+    QUIT aborts at once. HUP stops, and `wants_restart` is set then, unless the terminal that
+    started us hung up. USR1 logs the stack of every thread. Handlers only set flags and start
+    threads: they may interrupt any line of the program.
+    """
+
+    def __init__(self, node: str, loop: Loop, waker: Waker, timeout: float) -> None:
+        self.node = node
+        self.loop = loop
+        self.waker = waker
+        self.timeout = timeout  # seconds that running tasks have to end after the first signal
+        self.wants_restart = False
+        self.exit_code = 0
+        self._asked = 0  # how often a stop was asked for
+        self._ended = threading.Event()
+        self._had_terminal = os.isatty(0)
+        self._previous: dict[int, Any] = {}
+        self._previous_fd = -1
+
+    def __enter__(self) -> SignalHandlers:
+        # Celery's own switch, for platforms that can send nothing but TERM.
+        term = self._quit if os.environ.get("REMAP_SIGTERM") == "SIGQUIT" else self._stop
+        handlers = {
+            signal.SIGINT: self._stop,
+            signal.SIGTERM: term,
+            signal.SIGQUIT: self._quit,
+            signal.SIGHUP: self._hang_up,
+            signal.SIGUSR1: self._show_stacks,
+        }
+        # Python runs a handler between two of its own instructions: a loop that waits in poll
+        # must be woken for that.
+        self._previous_fd = signal.set_wakeup_fd(self.waker.write_fd, warn_on_full_buffer=False)
+        self._previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ended.set()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._previous_fd)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._asked += 1
+        if self._asked == 1:
+            self.loop.stop(self.timeout)
+            # Not `threading.Thread`: its start takes locks that the interrupted line may hold.
+            _thread.start_new_thread(self._report_stop, (signal.Signals(number).name, "Warm"))
+        elif self._asked == 2:
+            self.exit_code = 128 + number
+            self.loop.abort()
+        else:
+            os._exit(128 + number)
+
+    def _quit(self, number: int, frame: FrameType | None) -> None:
+        if self._asked < 1:
+            _thread.start_new_thread(self._announce, (signal.Signals(number).name, "Cold"))
+        self._asked = max(self._asked, 1)
+        self._stop(number, frame)
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._asked == 0:
+            self.wants_restart = not self._had_terminal
+            self._stop(number, frame)
+
+    def _show_stacks(self, number: int, frame: FrameType | None) -> None:
+        _thread.start_new_thread(log_stacks, ())
+
+    def _announce(self, signal_name: str, how: str) -> None:
+        worker_shutting_down.send(sender=self.node, sig=signal_name, how=how, exitcode=self.exit_code)
+
+    def _report_stop(self, signal_name: str, how: str) -> None:
+        self._announce(signal_name, how)
+        deadline = time.monotonic() + self.timeout
+        while not self._ended.is_set():
+            left = deadline - time.monotonic()
+            logger.warning("%s", stop_line(len(self.loop.running()), left))
+            self._ended.wait(min(REPORT_EVERY, left) if left > 0 else REPORT_EVERY)
+
+
+def stop_line(running: int, left: float) -> str:
+    """What to say of a stop with so many tasks *running* and so many seconds *left*."""
+    if not running:
+        return "Stopping: no task runs"
+    tasks = "1 task runs" if running == 1 else f"{running:,} tasks run"
+    if left <= 0:
+        return f"Stopping: the time is up; {tasks} and will be given back"
+    return f"Stopping: {tasks}, at most {left:.0f} s left; a second signal gives everything back at once"
+
+
+def log_stacks() -> None:
+    """Log the stack of every thread."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, frame in sys._current_frames().items():
+        stack = "".join(traceback.format_stack(frame))
+        logger.warning("Stack of thread %s (%s):\n%s", names.get(ident, "?"), ident, stack)

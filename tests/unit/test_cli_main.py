@@ -1,0 +1,84 @@
+"""The command's entry: gevent first, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastq.cli.commands import COMMANDS, run
+from fastq.cli.errors import ExitCode
+from fastq.cli.main import wants_gevent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "default", "wanted"),
+    [
+        (["worker", "-P", "gevent"], "", True),
+        (["-A", "proj", "worker", "--pool=gevent"], "", True),
+        (["worker", "-Pgevent"], "", True),
+        (["worker", "--pool", "gevent"], "", True),
+        (["worker"], "gevent", True),
+        (["worker", "-P", "solo"], "gevent", False),
+        (["worker", "-P"], "", False),
+        (["worker"], "", False),
+        (["call", "-P", "gevent"], "", False),
+    ],
+)
+def test_gevent_is_wanted_by_option_or_environment(arguments, default, wanted):
+    assert wants_gevent(arguments, default) is wanted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["wroker"], "no command is named 'wroker'; did you mean 'worker'?"),
+        (["queues", "--jsno"], "no option is named '--jsno'; did you mean '--json'?"),
+        (["worker", "--concurency", "3"], "no option is named '--concurency'; did you mean '--concurrency'?"),
+        (["worker", "-P", "thread"], "no pool is named 'thread'; did you mean 'threads'?"),
+        (["worker", "-l", "warnin"], "no log level is named 'warnin'; did you mean 'WARNING'?"),
+        (["worker", "-c", "many"], "--concurrency many: neither a number nor auto"),
+        (["call", "t", "--args", "[1"], "--args [1: not JSON"),
+        (["call", "t", "--args", "{}"], "--args {}: must be a list"),
+        (["call", "t", "--kwargs", "[]"], "--kwargs []: must be an object"),
+        (["call", "t", "--eta", "tomorrow"], "--eta tomorrow: not a time"),
+        (["dead", "retry"], "say which"),
+    ],
+)
+def test_misspelt_arguments_are_said_in_one_line(arguments, said, capsys):
+    assert run(arguments) == ExitCode.USAGE
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith("fastq: ")
+    assert error.count("\n") == 1
+
+
+def test_version_is_printed(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("fastq ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    assert run([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "fastq " + command in out
+    assert "--app" in out or command == "dead"
+
+
+def test_version_loads_no_command_and_no_rich():
+    code = (
+        "import sys\nfrom fastq.cli.commands import run\nrun(['--version'])\n"
+        "print([m for m in sys.modules if m.startswith(('rich', 'fastq.cli.worker', 'fastq.brokers.redis'))])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_a_debugger_gets_the_traceback(monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTQ_DEBUG", "1")
+    with pytest.raises(Exception, match="no command is named"):
+        run(["wroker"])
