@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 
 # Read as much as one pipe can hold: a waker is cleared once however often it was set.
@@ -21,7 +22,7 @@ class Waker:
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
         # The pipe and what is watched, behind one descriptor of epoll or kqueue; made when first needed.
-        self._watched: selectors.EpollSelector | selectors.KqueueSelector | None = None
+        self._watched: selectors.DefaultSelector | None = None
 
     def fileno(self) -> int:
         """The descriptor that is readable from `set` until `clear`, and while a watched one is."""
@@ -46,11 +47,17 @@ class Waker:
         except (BlockingIOError, OSError):
             pass
 
+    def wait(self, timeout: float) -> bool:
+        """Wait at most *timeout* seconds for `fileno` to become readable; whether it is."""
+        return bool(select.select([self.fileno()], [], [], timeout)[0])
+
     def watch(self, fd: int) -> None:
-        """Make `fileno` readable whenever *fd* is. The first call changes `fileno`: it comes before any wait."""
+        """Make `fileno` readable whenever *fd* is.
+
+        The first call changes `fileno`, so it must come before any wait.
+        """
         if self._watched is None:
-            kind = selectors.EpollSelector if hasattr(selectors, "EpollSelector") else selectors.KqueueSelector
-            self._watched = kind()
+            self._watched = selectors.DefaultSelector()
             self._watched.register(self._read_fd, selectors.EVENT_READ)
         self._watched.register(fd, selectors.EVENT_READ)
 

@@ -7,6 +7,7 @@ cpdef enum Action:
     PARK = 2       # put it into the broker's schedule until Outcome.until
     BURY = 3       # move it to the dead set with Outcome.reason
     REDELIVER = 4  # take it back from a child that died: to the head of its queue, counted
+    RETURN = 5     # it did not start: back to the head of its queue, uncounted
 
 
 cdef class Message:

@@ -9,13 +9,11 @@ import os
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 
-import orjson
-
 from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.unicode cimport PyUnicode_DecodeASCII
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeASCII
 cimport cython
 
-from fastq._core.codec import json_dumps
+from fastq._core.codec import json_dumps, json_loads
 from fastq.exceptions import DecodeError
 
 # ---------------------------------------------------------------------------
@@ -108,16 +106,16 @@ cdef class Message:
         A body of text travels as it is, other bytes in base64 (``body_encoding``).
         """
         cdef dict properties = self.properties.copy()
-        cdef object body
-        cdef str tag = properties.get("delivery_tag")
-        if self.content_encoding == "utf-8" and "compression" not in self.headers:
-            body = self.body.decode("utf-8")
-        else:
+        cdef str body = _text(self)
+        if body is None:
             body = b2a_base64(self.body, newline=False).decode("ascii")
             properties["body_encoding"] = "base64"
+        else:
+            properties.pop("body_encoding", None)  # a received message may have come in base64
         properties["delivery_info"] = {"exchange": self.exchange, "routing_key": self.routing_key}
         # Celery's workers key what they hold by this tag, so no two messages may share it (§3.7).
-        properties["delivery_tag"] = new_id() if tag is None else tag
+        if not isinstance(properties.get("delivery_tag"), str):
+            properties["delivery_tag"] = new_id()
         if self.priority is not None:
             properties["priority"] = self.priority
         return json_dumps({
@@ -137,11 +135,22 @@ cdef class Message:
         return f"<Message {self.task}[{self.id}] for {self.queue!r}>"
 
 
+cdef str _text(Message message):
+    """The body as text, or None where it is not."""
+    if message.content_encoding != "utf-8" or "compression" in message.headers:
+        return None
+    try:
+        return message.body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
 def message_from_tuple(tuple fields) -> Message:
     """The message whose `Message.to_tuple` gave *fields*."""
-    task, id, headers, properties, body, content_type, content_encoding, queue, exchange, key, priority, due = fields
+    (task, id, headers, properties, body, content_type, content_encoding,
+     queue, exchange, routing_key, priority, due) = fields
     return _message(task, id, headers, properties, body, content_type, content_encoding,
-                    queue, exchange, key, priority, due)
+                    queue, exchange, routing_key, priority, due)
 
 
 cdef Message _message(str task, str id, dict headers, dict properties, bytes body, str content_type,
@@ -171,9 +180,9 @@ cpdef Message decode_envelope(bytes raw):
     """
     cdef dict headers, properties, info
     try:
-        envelope = orjson.loads(raw)
-    except (ValueError, RecursionError) as exc:
-        raise DecodeError(f"the envelope is not JSON: {exc}") from None
+        envelope = json_loads(raw)
+    except DecodeError as exc:
+        raise DecodeError(f"the envelope can't be read: {exc}") from None
     if not isinstance(envelope, dict):
         raise DecodeError(f"the envelope is a JSON {type(envelope).__name__}, not an object")
     headers = _map(envelope, "headers")
@@ -192,6 +201,8 @@ cpdef Message decode_envelope(bytes raw):
         raise DecodeError(f"the headers name the task {task!r} and the id {task_id!r}; both must be strings")
     if task and not task_id:
         raise DecodeError(f"the message for task {task!r} has no id")
+    _check_unicode(task)
+    _check_unicode(task_id)
     routing_key = info.get("routing_key")
     exchange = info.get("exchange")
     if type(routing_key) is not str:
@@ -203,6 +214,16 @@ cpdef Message decode_envelope(bytes raw):
         priority = None
     return _message(task, task_id, headers, properties, body, content_type, content_encoding,
                     routing_key, exchange, routing_key, priority, None)
+
+
+cdef int _check_unicode(str name) except -1:
+    """Refuse a lone surrogate: names become keys, topics and lines of a log, all of them UTF-8."""
+    cdef Py_ssize_t size
+    try:
+        PyUnicode_AsUTF8AndSize(name, &size)
+    except UnicodeEncodeError:
+        raise DecodeError(f"{name!r} is not valid Unicode") from None
+    return 0
 
 
 cdef dict _map(dict owner, str key):
@@ -232,16 +253,17 @@ def upgrade_v1(Message message, body) -> list:
     does not name a task and an id.
     """
     if not isinstance(body, dict):
-        raise DecodeError("the message is of neither protocol: no header names its task, and its body is no map")
-    task = body.get("task")
-    task_id = body.get("id")
+        raise DecodeError("the message is of no known protocol: its headers name no task, its body is no map")
+    # Headers of v2 over a body of v1 are accepted (§1.5); what they say counts.
+    task = message.task or body.get("task")
+    task_id = message.id or body.get("id")
     if type(task) is not str or type(task_id) is not str or not task or not task_id:
-        raise DecodeError(f"the body names the task {task!r} and the id {task_id!r}; both must be strings")
+        raise DecodeError(f"the message names the task {task!r} and the id {task_id!r}; both must be strings")
+    _check_unicode(task)
+    _check_unicode(task_id)
     message.task = task
     message.id = task_id
     message.headers = {
-        "task": task,
-        "id": task_id,
         "eta": body.get("eta"),
         "expires": body.get("expires"),
         "retries": body.get("retries") or 0,
@@ -249,6 +271,8 @@ def upgrade_v1(Message message, body) -> list:
         "group": body.get("taskset") or body.get("group"),
         "group_index": body.get("group_index"),
         **message.headers,
+        "task": task,
+        "id": task_id,
     }
     embed = {key: body.get(key) for key in ("callbacks", "errbacks", "chord")}
     args, kwargs = body.get("args"), body.get("kwargs")
@@ -269,7 +293,8 @@ cdef class Delivery:
     *message* is None, *error* says why and *raw* holds its bytes.
     """
 
-    def __init__(self, Message message, tag, str queue, uint32_t redelivered=0, *, str error=None, bytes raw=None):
+    def __init__(self, Message message, tag, str queue, uint32_t redelivered=0, *,
+                 str error=None, bytes raw=None):
         self.message = message
         self.tag = tag
         self.queue = queue
@@ -303,13 +328,14 @@ cdef class Outcome:
     """What became of a delivery: how to settle it, and the effects that belong to its commit.
 
     *action* is an `Action`; `PARK` comes with *until* (unix seconds), `BURY` with *reason*.
-    A delivery whose tag is None was settled before it ran: only the effects take place. *result* is the result document to store for the message's id (None:
-    store nothing) and *state* its state; *follow* lists messages to publish. *runtime* is
-    in seconds, 0 if the task did not run.
+    A delivery whose tag is None was settled before it ran: only the effects take place.
+    *result* is the result document to store for the message's id (None: store nothing) and
+    *state* its state; *follow* lists messages to publish. *runtime* is in seconds, 0 if the
+    task did not run.
     """
 
-    def __init__(self, Delivery delivery, int action=ACK, *, str state=None, bytes result=None, list follow=None,
-                 double until=0, str reason=None, double runtime=0):
+    def __init__(self, Delivery delivery, int action=ACK, *, str state=None, bytes result=None,
+                 list follow=None, double until=0, str reason=None, double runtime=0):
         self.delivery = delivery
         self.action = action
         self.state = state
@@ -334,6 +360,7 @@ def outcome_from_tuple(Delivery delivery, tuple fields) -> Outcome:
     """The outcome of *delivery* whose `Outcome.to_tuple` gave *fields*."""
     cdef Outcome outcome = Outcome.__new__(Outcome)
     outcome.delivery = delivery
-    outcome.action, outcome.state, outcome.result, follow, outcome.until, outcome.reason, outcome.runtime = fields
+    (outcome.action, outcome.state, outcome.result, follow, outcome.until, outcome.reason,
+     outcome.runtime) = fields
     outcome.follow = None if follow is None else [message_from_tuple(message) for message in follow]
     return outcome

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Message, Outcome
@@ -111,6 +111,10 @@ class Consumer(ABC):
 
 class Broker(ABC):
     """A place that keeps messages. Safe over threads, forks and greenlets."""
+
+    # Whether Celery's workers may consume here too. Then a client leaves a future eta to the worker
+    # that gets the message (D7): only fastq's workers look into the schedule.
+    has_celery_peers: ClassVar[bool] = False
 
     def __init__(self, url: str, options: BrokerOptions) -> None:
         self.url = url

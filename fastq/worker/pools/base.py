@@ -35,6 +35,7 @@ class Pool(ABC):
     name: ClassVar[str]
     keeps_soft_limits: ClassVar[bool]  # whether it can raise SoftTimeLimitExceeded in a task
     keeps_hard_limits: ClassVar[bool]  # whether it can end a task that does not cooperate
+    runs_inline: ClassVar[bool] = False  # whether `submit` runs the tasks itself, in the thread of the loop
 
     def __init__(self, app: Any, options: PoolOptions, waker: Waker) -> None:
         self.app = app
@@ -75,4 +76,7 @@ class Pool(ABC):
 
     @abstractmethod
     def stop(self, *, force: bool = False) -> None:
-        """End threads and children. Nothing runs any more, unless *force*, which abandons or kills what does."""
+        """End threads and children.
+
+        Nothing runs any more, unless *force*, which abandons or kills what does.
+        """

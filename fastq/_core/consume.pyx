@@ -1,0 +1,155 @@
+"""The gate between broker and pool: which deliveries run now, and what becomes of the others.
+
+Pure: the time is an argument, and what is decided comes back as outcomes.
+"""
+
+import logging
+from datetime import datetime
+
+cimport cython
+
+from fastq import serialization, signals
+from fastq._core.message import upgrade_v1
+from fastq._core.message cimport BURY, PARK, Delivery, Message, Outcome
+from fastq._core.request import Context
+from fastq.exceptions import ContentDisallowed, DecodeError, NotRegistered
+
+logger = logging.getLogger("fastq.worker.gate")
+
+
+def parse_instant(text, zone) -> float:
+    """The unix time of an ISO-8601 *text*; a naive one is in *zone* (protocol/PROTOCOL.md §1.2).
+
+    Raises `DecodeError`.
+    """
+    try:
+        when = datetime.fromisoformat(text.replace("Z", "+00:00") if text.endswith("Z") else text)
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=zone)
+        return when.timestamp()
+    except (ValueError, TypeError, AttributeError, OverflowError) as exc:
+        raise DecodeError(f"{text!r} is not an ISO-8601 time: {exc}") from None
+
+
+@cython.final
+cdef class Gate:
+    """Lets deliveries through to the pool, or says what becomes of them instead.
+
+    *rates* maps a task's name to an object with ``wait(id, now) -> float``, the seconds
+    until the task may start. *revoked* holds ids that must not start.
+    """
+
+    cdef readonly object tracer
+    cdef readonly dict rates
+    cdef readonly set revoked
+    cdef object tasks
+    cdef object app
+    cdef object zone
+    cdef set unknown   # names of unknown tasks that the log has
+
+    def __init__(self, app, tracer, dict rates=None):
+        self.app = app
+        self.tracer = tracer
+        self.tasks = app.tasks
+        self.zone = app.timezone
+        self.rates = {} if rates is None else rates
+        self.revoked = set()
+        self.unknown = set()
+
+    def admit(self, list deliveries, double now, list settled) -> list:
+        """The *deliveries* that run now, in order; an outcome for each of the others is appended to *settled*.
+
+        *now* is the unix time in seconds.
+        """
+        cdef list ready = []
+        cdef Delivery delivery
+        cdef bint logs = logger.isEnabledFor(20)
+        for item in deliveries:
+            delivery = <Delivery> item
+            outcome = self._judge(delivery, now)
+            if outcome is not None:
+                settled.append(outcome)
+                continue
+            ready.append(delivery)
+            if signals.task_received.receivers:
+                signals.task_received.send(sender=self, request=Context(self.tasks[delivery.message.task],
+                                                                        delivery.message))
+            if logs:
+                logger.info("Task %s[%s] received", delivery.message.task, delivery.message.id)
+        return ready
+
+    cdef object _judge(self, Delivery delivery, double now):
+        """The outcome of a delivery that does not run now, or None."""
+        cdef Message message = delivery.message
+        cdef dict headers
+        if message is None:
+            return self._bury(delivery, delivery.error)
+        try:
+            if not message.task:
+                self._upgrade(message)
+            headers = message.headers
+            if message.task not in self.tasks:
+                return self._unknown(delivery)
+            _check_types(headers)
+            if headers.get("expires") is not None and parse_instant(headers["expires"], self.zone) <= now:
+                return self._revoked(delivery, "expired")
+            if message.id in self.revoked:
+                return self._revoked(delivery, "revoked")
+            if headers.get("eta") is not None:
+                due = parse_instant(headers["eta"], self.zone)
+                if due > now:
+                    return Outcome(delivery, PARK, until=due)
+            if self.rates:
+                bucket = self.rates.get(message.task)
+                if bucket is not None:
+                    wait = bucket.wait(message.id, now)
+                    if wait > 0:
+                        return Outcome(delivery, PARK, until=now + wait)
+        except (DecodeError, ContentDisallowed) as exc:
+            logger.error("Message %s[%s] can't be run and goes to the dead set: %s", message.task, message.id, exc)
+            return self.tracer.refused(delivery, exc)
+        return None
+
+    cdef _upgrade(self, Message message):
+        """Give a v1 *message* the headers and the body of v2."""
+        body = upgrade_v1(message, self.app.load_body(message))
+        message.headers.pop("compression", None)
+        message.content_type, message.content_encoding, message.body = serialization.dumps(
+            body, serialization.name_of(message.content_type))
+
+    cdef object _bury(self, Delivery delivery, str reason):
+        logger.error("A message of queue %r can't be read and goes to the dead set: %s", delivery.queue, reason)
+        return Outcome(delivery, BURY, reason=reason)
+
+    cdef object _unknown(self, Delivery delivery):
+        cdef str name = delivery.message.task
+        if name not in self.unknown:
+            self.unknown.add(name)
+            logger.error(
+                "Received a task of the unknown name %r: its messages go to the dead set, from where "
+                "`fastq dead retry` sends them again. Was its module imported?", name)
+        if signals.task_unknown.receivers:
+            signals.task_unknown.send(sender=self, message=delivery.message, exc=NotRegistered(name), name=name,
+                                      id=delivery.message.id)
+        return self.tracer.refused(delivery, NotRegistered(name))
+
+    cdef object _revoked(self, Delivery delivery, str why):
+        logger.info("Discarding %s task: %s[%s]", why, delivery.message.task, delivery.message.id)
+        if signals.task_revoked.receivers:
+            signals.task_revoked.send(sender=self.tasks[delivery.message.task], request=Context(None, delivery.message),
+                                      terminated=False, signum=None, expired=why == "expired")
+        return self.tracer.revoked(delivery, why)
+
+
+cdef _check_types(dict headers):
+    """Raise `DecodeError` for a header that has not the type of PROTOCOL.md §1.2."""
+    retries = headers.get("retries")
+    if retries is not None and (type(retries) is not int or retries < 0):
+        raise DecodeError(f"the header retries is {retries!r}, not a count")
+    limits = headers.get("timelimit")
+    if limits is not None:
+        if type(limits) is not list or len(<list> limits) != 2:
+            raise DecodeError(f"the header timelimit is {limits!r}, not [hard, soft]")
+        for limit in <list> limits:
+            if limit is not None and (type(limit) not in (int, float) or not limit >= 0):
+                raise DecodeError(f"the header timelimit holds {limit!r}, not seconds")

@@ -1,0 +1,25 @@
+from fastq._core.message cimport Message
+
+
+cdef class Context:
+    cdef public object task_object
+    cdef public Message message
+    cdef public str id
+    cdef public object args
+    cdef public object kwargs
+    cdef public dict embed
+    cdef public bint called_directly
+    cdef public bint is_eager
+    cdef public str hostname
+    cdef public object retries
+    cdef public object ignore_result
+    cdef public unsigned int redelivered
+    cdef public list follow
+    cdef public list children
+    cdef Context outer
+    cdef dict __dict__
+
+
+cdef object enter(Context context)
+cdef object leave(object token)
+cpdef Context current_request()

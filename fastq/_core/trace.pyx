@@ -1,0 +1,556 @@
+"""Run one task: bind, call, catch, and say what became of it.
+
+A `Tracer` turns a `Delivery` into an `Outcome`. What is to be stored, published and
+settled stands in the outcome and takes effect in one commit (D5); the tracer itself
+does no I/O.
+"""
+
+import logging
+import time
+import traceback as traceback_module
+
+cimport cython
+
+from fastq import signals, states
+from fastq._core.codec import json_dumps, json_loads
+from fastq._core.message cimport ACK, BURY, REDELIVER, REQUEUE, Delivery, Message, Outcome
+from fastq._core.request cimport Context, enter, leave
+from fastq.exceptions import (
+    DecodeError, EncodeError, Ignore, InvalidTaskError, Reject, Retry, TaskRevokedError, TimeLimitExceeded,
+    WorkerLostError,
+)
+
+logger = logging.getLogger("fastq.worker.trace")
+
+# Results that are stored as they are; anything else may be a result object.
+cdef frozenset PLAIN_TYPES = frozenset({type(None), bool, int, float, str, list, dict, tuple})
+
+cdef object monotonic = time.monotonic
+cdef object wall_clock = time.time
+
+
+# ---------------------------------------------------------------------------
+# What the tracer knows of a task
+# ---------------------------------------------------------------------------
+
+@cython.final
+cdef class Plan:
+    """What one task's options mean for each of its runs, looked up once."""
+
+    cdef object task                  # the Task
+    cdef object call                  # what is called with args and kwargs
+    cdef readonly bint is_async       # an `async def`
+    cdef readonly bint acks_late
+    cdef readonly bint ignores_result
+    cdef readonly bint stores_errors  # even if results are ignored
+    cdef readonly bint tracks_start
+    cdef bint has_before_start
+    cdef bint has_on_success
+    cdef bint has_after_return
+    cdef readonly object time_limit
+    cdef readonly object soft_time_limit
+
+    def __init__(self, task):
+        kind = type(task)
+        base = task.base_class
+        self.task = task
+        self.call = task if kind.__call__ is not base.__call__ else task.run
+        self.is_async = task.is_async
+        self.acks_late = task.acks_late
+        self.ignores_result = task.ignore_result
+        self.stores_errors = task.store_errors_even_if_ignored
+        self.tracks_start = task.track_started
+        self.has_before_start = kind.before_start is not base.before_start
+        self.has_on_success = kind.on_success is not base.on_success
+        self.has_after_return = kind.after_return is not base.after_return
+        self.time_limit = task.time_limit
+        self.soft_time_limit = task.soft_time_limit
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Run:
+    """One run under way, between its start and its outcome."""
+
+    cdef Delivery delivery
+    cdef Context context
+    cdef Plan plan
+    cdef object soft_limit
+    cdef object token       # gives the request before this one back
+    cdef double started     # monotonic seconds
+    cdef object value       # what was returned or raised
+    cdef str traceback
+
+
+# ---------------------------------------------------------------------------
+# Result documents (protocol/PROTOCOL.md §5.2)
+# ---------------------------------------------------------------------------
+
+cdef bytes _document(object encoder, Context context, str state, result, traceback, dict extended):
+    """The result document of *context*'s task, its fields in Celery's order."""
+    cdef dict document = {
+        "status": state,
+        "result": result,
+        "traceback": traceback,
+        "children": context.children,
+    }
+    if state in states.READY_STATES:
+        document["date_done"] = _utc_now()
+    if context.message is not None:
+        for field, header in (("group_id", "group"), ("parent_id", "parent_id")):
+            value = context.message.headers.get(header)
+            if value is not None:
+                document[field] = value
+    if extended is not None:
+        document.update(extended)
+    document["task_id"] = context.id
+    return json_dumps(document) if encoder is None else encoder(document)
+
+
+cdef str _last_second_text = ""
+cdef long long _last_second = -1
+
+
+cdef str _utc_now():
+    """The time as `datetime.isoformat` writes it, in UTC."""
+    # The date changes once a second, and formatting it costs more than a no-op task does.
+    global _last_second, _last_second_text
+    cdef double now = wall_clock()
+    cdef long long second = <long long> now
+    cdef int micros = <int> ((now - second) * 1e6)
+    if second != _last_second:
+        _last_second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _last_second = second
+    return f"{_last_second_text}.{micros:06d}+00:00"
+
+
+# ---------------------------------------------------------------------------
+# The tracer
+# ---------------------------------------------------------------------------
+
+@cython.final
+cdef class Tracer:
+    """Runs deliveries of *app*'s tasks for the node *hostname*.
+
+    *time_limit* and *soft_time_limit* (seconds) hold for tasks that set none. A pool that
+    keeps soft limits sets `arm`, called with the limit just before the user's function,
+    and `disarm`, called right after it; between them `SoftTimeLimitExceeded` may be raised
+    in the function. `run_coroutine` runs an ``async def`` task to its end in this thread.
+    """
+
+    cdef public object arm
+    cdef public object disarm
+    cdef public object run_coroutine
+    cdef readonly object app
+    cdef readonly str hostname
+    cdef object time_limit
+    cdef object soft_time_limit
+    cdef unsigned int max_redeliveries
+    cdef object tasks
+    cdef dict plans
+    cdef object loads        # (message) -> the decoded body, for all that is not plain JSON
+    cdef object encoder      # (document) -> bytes; None: JSON
+    cdef bint extended
+    cdef bint rejects_on_worker_lost
+
+    def __init__(self, app, str hostname, *, time_limit=None, soft_time_limit=None, unsigned int max_redeliveries=3):
+        self.app = app
+        self.hostname = hostname
+        self.time_limit = time_limit
+        self.soft_time_limit = soft_time_limit
+        self.max_redeliveries = max_redeliveries
+        self.tasks = app.tasks
+        self.plans = {}
+        self.loads = app.load_body
+        self.encoder = app.result_encoder()
+        self.extended = app.conf.result_extended
+        self.run_coroutine = app.run_coroutine
+
+    def forget_plans(self):
+        """Look up the options of every task again: they were changed."""
+        self.plans.clear()
+
+    cdef Plan _plan(self, str name):
+        plan = self.plans.get(name)
+        if plan is None:
+            plan = self.plans[name] = Plan(self.tasks[name])
+        return <Plan> plan
+
+    # -- running ------------------------------------------------------------
+
+    def run(self, Delivery delivery):
+        """Run the task of *delivery* here, and return its outcome.
+
+        An exception of the task is an outcome; what is no `Exception` (SystemExit) passes.
+        """
+        return self._run(delivery)
+
+    def run_many(self, deliveries, list outcomes, stop=None):
+        """Run *deliveries* in order and append each outcome as it comes; returns how many ran.
+
+        Ends early when *stop*, with a method ``is_set``, says so.
+        """
+        cdef Py_ssize_t ran = 0
+        for delivery in deliveries:
+            if stop is not None and stop.is_set():
+                break
+            outcomes.append(self._run(delivery))
+            ran += 1
+        return ran
+
+    cdef Outcome _run(self, Delivery delivery):
+        cdef Run run = Run.__new__(Run)
+        cdef Outcome refused = self._begin(run, delivery)
+        if refused is not None:
+            return refused
+        return self._complete(run)
+
+    cdef Outcome _complete(self, Run run):
+        try:
+            try:
+                self._announce(run)
+                value = self._call(run)
+            except Exception as exc:
+                return self._failed(run, exc)
+            return self._succeeded(run, value)
+        finally:
+            leave(run.token)
+
+    def apply(self, Delivery delivery, task, args, dict kwargs):
+        """Run *task* in place, as eager mode does: returns (outcome, what it returned or raised, traceback)."""
+        cdef Run run = Run.__new__(Run)
+        run.plan = Plan(task)
+        self._enter(run, delivery, args, kwargs, None)
+        run.context.is_eager = True
+        return self._complete(run), run.value, run.traceback
+
+    async def run_async(self, Delivery delivery):
+        """As `run`, awaiting the task if it is an ``async def``."""
+        cdef Run run = Run.__new__(Run)
+        cdef Outcome refused = self._begin(run, delivery)
+        if refused is not None:
+            return refused
+        try:
+            try:
+                self._announce(run)
+                value = run.plan.call(*run.context.args, **run.context.kwargs)
+                if run.plan.is_async:
+                    value = await value
+            except Exception as exc:
+                return self._failed(run, exc)
+            return self._succeeded(run, value)
+        finally:
+            leave(run.token)
+
+    cdef _call(self, Run run):
+        cdef Context context = run.context
+        cdef bint is_armed = run.soft_limit is not None and self.arm is not None
+        if is_armed:
+            self.arm(run.soft_limit)
+        try:
+            value = run.plan.call(*context.args, **context.kwargs)
+            if run.plan.is_async:
+                value = self.run_coroutine(value)
+        finally:
+            if is_armed:
+                self.disarm()
+        return value
+
+    cdef Outcome _begin(self, Run run, Delivery delivery):
+        """Make ready to call; or, if the message can't be run, the outcome that says so."""
+        cdef Message message = delivery.message
+        try:
+            run.plan = self._plan(message.task)
+            args, kwargs, embed = self._body(message)
+        except DecodeError as exc:
+            return self.refused(delivery, exc)
+        self._enter(run, delivery, args, kwargs, embed)
+        return None
+
+    cdef _enter(self, Run run, Delivery delivery, args, dict kwargs, dict embed):
+        """Make the request of this run the current one."""
+        cdef Message message = delivery.message
+        cdef Context context = Context.__new__(Context)
+        context.task_object = run.plan.task
+        context.message = message
+        context.id = message.id
+        context.args = args
+        context.kwargs = kwargs
+        context.embed = embed
+        context.hostname = self.hostname
+        context.retries = message.headers.get("retries") or 0
+        context.ignore_result = message.headers.get("ignore_result")
+        if context.ignore_result is None:
+            context.ignore_result = run.plan.ignores_result
+        context.redelivered = delivery.redelivered
+        context.children = []
+        run.delivery = delivery
+        run.context = context
+        run.soft_limit = None if self.arm is None else self.limits(delivery)[1]
+        run.token = enter(context)
+        run.started = monotonic()
+
+    cdef _announce(self, Run run):
+        cdef Context context = run.context
+        task = run.plan.task
+        if signals.task_prerun.receivers:
+            signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=context.args,
+                                     kwargs=context.kwargs)
+        if run.plan.tracks_start and not context.ignore_result:
+            task.store_started(context)
+        if run.plan.has_before_start:
+            task.before_start(context.id, context.args, context.kwargs)
+
+    cdef tuple _body(self, Message message):
+        """(args, kwargs, embed) of a v2 body (§1.4)."""
+        if message.content_type == "application/json" and "compression" not in message.headers:
+            body = json_loads(message.body)
+        else:
+            body = self.loads(message)
+        if type(body) not in (list, tuple) or len(body) != 3:
+            raise DecodeError(f"the body of {message.task}[{message.id}] is not [args, kwargs, embed]")
+        args, kwargs, embed = body
+        if type(args) not in (list, tuple):
+            raise DecodeError(f"the positional arguments are a {type(args).__name__}, not a list")
+        if type(kwargs) is not dict:
+            raise DecodeError(f"the keyword arguments are a {type(kwargs).__name__}, not a map")
+        if embed is not None and type(embed) is not dict:
+            raise DecodeError(f"the third part of the body is a {type(embed).__name__}, not a map")
+        if embed:
+            for part in ("callbacks", "errbacks", "chain", "chord"):
+                if embed.get(part):
+                    raise DecodeError(f"the message carries {part}, which this version of fastq does not run yet")
+        return args, kwargs, embed
+
+    # -- outcomes -----------------------------------------------------------
+
+    cdef Outcome _outcome(self, Run run, int action, str state):
+        cdef Outcome outcome = Outcome.__new__(Outcome)
+        outcome.delivery = run.delivery
+        outcome.action = action
+        outcome.state = state
+        outcome.follow = run.context.follow
+        outcome.runtime = monotonic() - run.started
+        return outcome
+
+    cdef Outcome _succeeded(self, Run run, value):
+        cdef Context context = run.context
+        cdef Outcome outcome
+        task = run.plan.task
+        run.value = value
+        outcome = self._outcome(run, ACK, "SUCCESS")
+        try:
+            if not context.ignore_result:
+                if type(value) not in PLAIN_TYPES:
+                    value = self.app.dump_result(value)
+                outcome.result = _document(self.encoder, context, "SUCCESS", value, None, self._extended(run))
+        except EncodeError as exc:
+            return self._failed(run, exc)
+        if run.plan.has_on_success:
+            try:
+                task.on_success(value, context.id, context.args, context.kwargs)
+            except Exception as exc:
+                return self._failed(run, exc)
+        if signals.task_success.receivers:
+            signals.task_success.send(sender=task, result=value)
+        self._finish(run, "SUCCESS", value, None)
+        if logger.isEnabledFor(20):
+            logger.info("Task %s[%s] succeeded in %.6fs: %s", task.name, context.id, outcome.runtime,
+                        task.result_repr(value))
+        return outcome
+
+    cdef Outcome _failed(self, Run run, exc):
+        """The outcome of a task that raised *exc*; the semi-predicates of Celery among them."""
+        task = run.plan.task
+        run.value = exc
+        if isinstance(exc, Ignore):
+            self._finish(run, "IGNORED", exc, None)
+            return self._outcome(run, ACK, "IGNORED")
+        if isinstance(exc, Reject):
+            return self._rejected(run, exc)
+        if not isinstance(exc, Retry) and task.autoretry_for:
+            run.value = exc = task.autoretry(exc)
+        if isinstance(exc, Retry):
+            return self._retried(run, exc)
+        return self._raised(run, exc)
+
+    cdef Outcome _raised(self, Run run, exc):
+        cdef Context context = run.context
+        cdef Outcome outcome = self._outcome(run, ACK, "FAILURE")
+        task = run.plan.task
+        details = _Details(exc)
+        run.traceback = details.traceback
+        if not context.ignore_result or run.plan.stores_errors:
+            outcome.result = self._failure_document(run, "FAILURE", exc, details.traceback)
+        if signals.task_failure.receivers:
+            signals.task_failure.send(sender=task, task_id=context.id, exception=exc, args=context.args,
+                                      kwargs=context.kwargs, traceback=exc.__traceback__, einfo=details)
+        _guarded(task.on_failure, exc, context.id, context.args, context.kwargs, details)
+        self._finish(run, "FAILURE", exc, details)
+        if isinstance(exc, task.throws_types):
+            logger.info("Task %s[%s] raised expected: %r", task.name, context.id, exc)
+        else:
+            logger.error("Task %s[%s] raised unexpected: %r\n%s", task.name, context.id, exc, details.traceback)
+        if run.plan.acks_late and not task.acks_on(exc):
+            outcome.action = BURY
+            outcome.reason = f"the task raised {exc!r}, and acks_on_failure is off\n{details.traceback}"
+        return outcome
+
+    cdef Outcome _retried(self, Run run, exc):
+        cdef Context context = run.context
+        cdef Outcome outcome = self._outcome(run, ACK, "RETRY")
+        task = run.plan.task
+        details = _Details(exc)
+        run.traceback = details.traceback
+        if not context.ignore_result:
+            cause = exc if exc.exc is None else exc.exc
+            outcome.result = self._failure_document(run, "RETRY", cause, details.traceback)
+        if signals.task_retry.receivers:
+            signals.task_retry.send(sender=task, request=context, reason=exc, einfo=details)
+        _guarded(task.on_retry, exc, context.id, context.args, context.kwargs, details)
+        self._finish(run, "RETRY", exc, details)
+        logger.info("Task %s[%s] retry: %s", task.name, context.id, exc)
+        return outcome
+
+    cdef Outcome _rejected(self, Run run, exc):
+        cdef Outcome outcome = self._outcome(run, REQUEUE if exc.requeue else BURY, "REJECTED")
+        if not exc.requeue:
+            outcome.reason = f"the task rejected it: {exc.reason}"
+            if not run.context.ignore_result:
+                outcome.result = self._failure_document(run, "FAILURE", exc, None)
+        self._finish(run, "REJECTED", exc, None)
+        return outcome
+
+    cdef bytes _failure_document(self, Run run, str state, exc, traceback):
+        return _document(self.encoder, run.context, state, self.app.dump_exception(exc), traceback,
+                         self._extended(run))
+
+    cdef dict _extended(self, Run run):
+        return run.plan.task.extended_result(run.context) if self.extended else None
+
+    cdef _finish(self, Run run, str state, value, details):
+        cdef Context context = run.context
+        task = run.plan.task
+        if run.plan.has_after_return:
+            _guarded(task.after_return, state, value, context.id, context.args, context.kwargs, details)
+        if signals.task_postrun.receivers:
+            signals.task_postrun.send(sender=task, task_id=context.id, task=task, args=context.args,
+                                      kwargs=context.kwargs, retval=value, state=state)
+
+    # -- what happens to a delivery without its function having a say -----------
+
+    def is_async(self, Delivery delivery) -> bool:
+        """Whether the task of *delivery* is an ``async def``."""
+        return self._plan(delivery.message.task).is_async
+
+    def acks_late(self, Delivery delivery) -> bool:
+        """Whether *delivery* is settled after its task has ended, not before it starts."""
+        return self._plan(delivery.message.task).acks_late
+
+    def limits(self, Delivery delivery) -> tuple:
+        """The hard and the soft time limit in seconds, or None: the header's, else the task's, else the worker's."""
+        cdef Plan plan = self._plan(delivery.message.task)
+        hard = soft = None
+        header = delivery.message.headers.get("timelimit")
+        if type(header) is list and len(<list> header) == 2:
+            hard, soft = header
+            if type(hard) not in (int, float):
+                hard = None
+            if type(soft) not in (int, float):
+                soft = None
+        if hard is None:
+            hard = self.time_limit if plan.time_limit is None else plan.time_limit
+        if soft is None:
+            soft = self.soft_time_limit if plan.soft_time_limit is None else plan.soft_time_limit
+        return hard, soft
+
+    def refused(self, Delivery delivery, exc):
+        """The outcome of a message that can't be run for the reason *exc*: it goes to the dead set (D15)."""
+        cdef Outcome outcome = self._without_run(delivery, "FAILURE", exc)
+        outcome.action = BURY
+        outcome.reason = str(exc)
+        return outcome
+
+    def revoked(self, Delivery delivery, str why="revoked"):
+        """The outcome of a message that was revoked or has expired."""
+        return self._without_run(delivery, "REVOKED", TaskRevokedError(why))
+
+    def timed_out(self, Delivery delivery, seconds):
+        """The outcome of a task that was ended at its hard limit of *seconds*."""
+        message = delivery.message
+        logger.error("Hard time limit (%ss) exceeded for %s[%s]", seconds, message.task, message.id)
+        cdef Outcome outcome = self._without_run(delivery, "FAILURE", TimeLimitExceeded(seconds))
+        outcome.runtime = seconds
+        task = self.tasks.get(message.task)
+        if task is not None and task.acks_late and not task.acks_on(TimeLimitExceeded(seconds)):
+            outcome.action = BURY
+            outcome.reason = f"the task exceeded its time limit of {seconds} s, and acks_on_timeout is off"
+        return outcome
+
+    def lost(self, Delivery delivery, str cause):
+        """The outcome of a task whose process died while it ran (D2).
+
+        It runs again, unless its message was settled before it ran or the task says
+        ``reject_on_worker_lost=False``: then it failed. After max_redeliveries deaths the
+        message goes to the dead set.
+        """
+        cdef Outcome outcome
+        task = self.tasks.get(delivery.message.task)
+        exc = WorkerLostError(cause)
+        if delivery.tag is None or (task is not None and task.reject_on_worker_lost is False):
+            return self._without_run(delivery, "FAILURE", exc)
+        if delivery.redelivered >= self.max_redeliveries:
+            outcome = self._without_run(delivery, "FAILURE", exc)
+            outcome.action = BURY
+            outcome.reason = f"its process died {delivery.redelivered + 1} times, the last time so: {cause}"
+            return outcome
+        return Outcome(delivery, REDELIVER)
+
+    def interrupted(self, Delivery delivery):
+        """The outcome of a task that was abandoned when its worker was forced to stop: another worker runs it again."""
+        if delivery.tag is None:
+            return self._without_run(delivery, "FAILURE", WorkerLostError("the worker was stopped while it ran"))
+        return Outcome(delivery, REQUEUE)
+
+    cdef Outcome _without_run(self, Delivery delivery, str state, exc):
+        """An outcome that stores *exc* as the result of a task whose function did not return."""
+        cdef Outcome outcome = Outcome(delivery, ACK, state=state)
+        cdef Context context
+        task = self.tasks.get(delivery.message.task)
+        ignores = delivery.message.headers.get("ignore_result")
+        if ignores is None:
+            ignores = task is not None and task.ignore_result
+        if delivery.message.id and (not ignores or (task is not None and task.store_errors_even_if_ignored)):
+            context = Context(task, delivery.message)
+            outcome.result = _document(self.encoder, context, state, self.app.dump_exception(exc), None, None)
+        if state == "FAILURE" and signals.task_failure.receivers:
+            signals.task_failure.send(sender=task, task_id=delivery.message.id, exception=exc, args=None,
+                                      kwargs=None, traceback=None, einfo=None)
+        return outcome
+
+
+cdef _guarded(method, args_1, args_2, args_3, args_4, args_5, args_6=None):
+    """Call a handler of the user's; what it raises is logged and changes no outcome."""
+    try:
+        if args_6 is None:
+            method(args_1, args_2, args_3, args_4, args_5)
+        else:
+            method(args_1, args_2, args_3, args_4, args_5, args_6)
+    except Exception:
+        logger.exception("%s raised", getattr(method, "__qualname__", method))
+
+
+class _Details:
+    """What handlers get as *einfo*: the exception and its traceback as text, from the user's first frame on."""
+
+    def __init__(self, exc):
+        self.exception = exc
+        self.type = type(exc)
+        self.tb = exc.__traceback__
+        frame = exc.__traceback__
+        while frame is not None and frame.tb_frame.f_code.co_filename.endswith("trace.pyx"):
+            frame = frame.tb_next
+        self.traceback = "".join(traceback_module.format_exception(type(exc), exc, frame))
+
+    def __str__(self):
+        return self.traceback

@@ -1,0 +1,519 @@
+"""The application: its settings, its tasks, and the broker and backend that they use."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime, timezone, tzinfo
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+
+from fastq import serialization, signals
+from fastq._core.codec import json_dumps, json_loads
+from fastq._core.message import Message
+from fastq._core.request import Context, current_request
+from fastq.app import current, sending
+from fastq.app.registry import TaskRegistry
+from fastq.app.routes import Router
+from fastq.app.settings import Settings
+from fastq.app.task import Task
+from fastq.backends.base import Backend, BackendOptions, StoredResult
+from fastq.backends.schemes import open_backend
+from fastq.brokers.base import Broker, BrokerOptions
+from fastq.brokers.schemes import open_broker
+from fastq.exceptions import DecodeError
+from fastq.result import AsyncResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from fastq._core.trace import Tracer
+    from fastq.app.sending import SendOptions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EMBEDDED_URL = "sqlite://"
+# Stores that keep results beside the queues when no result_backend is set: nobody else looks after either.
+EMBEDDED_SCHEMES = ("sqlite", "memory")
+# Messages of `send_many` that are composed before they are written: enough to make one write
+# cheap, few enough to keep memory flat when the iterable is endless.
+BLOCK = 1000
+
+
+class FastQ:
+    """An application: tasks, settings, and how to reach the broker.
+
+    *main* prefixes the names of tasks that are defined in the program's main module. Other
+    arguments are Celery's. Safe to use from several threads, and after a fork.
+    """
+
+    Task: type[Task[Any, Any]] = Task
+
+    def __init__(self, main: str | None = None, *, broker: str | None = None, backend: str | None = None,
+                 include: str | Iterable[str] = (), config_source: Any = None, namespace: str | None = None,
+                 changes: Mapping[str, Any] | None = None, set_as_current: bool = True,
+                 task_cls: type[Task[Any, Any]] | str | None = None, autofinalize: bool = True,
+                 loader: Any = None, strict_typing: bool = True, fixups: Any = None, **settings: Any) -> None:
+        self.main = main
+        self.conf = Settings(namespace=namespace)
+        if config_source is not None:
+            self.config_from_object(config_source)
+        self.conf.update(changes or {}, **settings)
+        for name, url in (("broker_url", broker), ("result_backend", backend)):
+            if url is not None:
+                self.conf.update({name: url})
+        self.tasks = TaskRegistry()
+        self.router = Router(self.conf)
+        self.strict_typing = strict_typing
+        self.autofinalize = autofinalize
+        self.finalized = False
+        self.steps: dict[str, set[Any]] = {"worker": set(), "consumer": set()}
+        self.user_options: dict[str, set[Any]] = {"worker": set(), "preload": set()}
+        self.on_configure = signals.Signal("app.on_configure")
+        self.on_after_configure = signals.Signal("app.on_after_configure")
+        self.on_after_finalize = signals.Signal("app.on_after_finalize")
+        self.on_after_fork = signals.Signal("app.on_after_fork")
+        if task_cls is not None:
+            self.Task = _symbol(task_cls)
+        self._include = (include,) if isinstance(include, str) else tuple(include)
+        self._discoveries: list[tuple[Any, str | None]] = []
+        self._lock = threading.RLock()
+        self._broker: Broker | None = None
+        self._backend: Backend | None = None
+        self._is_backend_open = False
+        self._tracer: Tracer | None = None
+        self._pipeline: ContextVar[list[Message] | None] = ContextVar("fastq.pipeline", default=None)
+        self._event_loops = threading.local()
+        current.add_app(self)
+        if set_as_current:
+            self.set_current()
+
+    # -- configuration ----------------------------------------------------------
+
+    def config_from_object(self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None) -> None:
+        """Read settings from a module's name, a module, a class, an object or a map."""
+        self.conf.config_from_object(obj, silent=silent, force=force, namespace=namespace)
+
+    def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> None:
+        """Read settings from the module that an environment variable names."""
+        self.conf.config_from_envvar(variable_name, silent=silent, force=force)
+
+    def add_defaults(self, defaults: Any) -> None:
+        """Give settings defaults that anything set elsewhere goes before."""
+        self.conf.add_defaults(defaults() if callable(defaults) else defaults)
+
+    @property
+    def timezone(self) -> tzinfo:
+        """The zone of naive times: the setting ``timezone``, UTC without one."""
+        name = self.conf.timezone
+        if not name or name == "UTC":
+            return timezone.utc
+        if isinstance(name, tzinfo):
+            return name
+        from zoneinfo import ZoneInfo
+
+        return ZoneInfo(name)
+
+    def now(self) -> datetime:
+        """The time now, in the app's zone."""
+        return datetime.now(self.timezone)
+
+    def now_utc(self) -> datetime:
+        """The time now, in UTC."""
+        return datetime.now(timezone.utc)
+
+    # -- tasks --------------------------------------------------------------------
+
+    @overload
+    def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, *, bind: Literal[True], **options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    @overload
+    def task(self, *, name: str | None = ..., base: type[Task[Any, Any]] | None = ..., bind: Literal[False] = ...,
+             **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, *args: Any, **options: Any) -> Any:
+        """Make a function a task: ``@app.task`` or ``@app.task(name=…, bind=True, …)``.
+
+        Options are the attributes of `Task`. With *bind* the function gets the task as its
+        first argument.
+        """
+        if len(args) == 1 and callable(args[0]):
+            return self._define(args[0], **options)
+        if args:
+            raise TypeError("@app.task takes options by name: @app.task(bind=True, …)")
+        return lambda function: self._define(function, **options)
+
+    def _define(self, function: Callable[..., Any], *, name: str | None = None, base: type[Task[Any, Any]] | str | None = None,
+                bind: bool = False, pydantic: bool = False, shared: bool = False, lazy: bool = True,
+                **options: Any) -> Task[Any, Any]:
+        if isinstance(function, Task) or isinstance(function, current.Proxy):
+            raise TypeError(f"{function!r} is a task already: apply one decorator to the function")
+        name = name or self.gen_task_name(function.__name__, function.__module__)
+        if name in self.tasks:
+            return self.tasks[name]  # type: ignore[no-any-return]
+        kind = self.Task if base is None else _symbol(base)
+        task = kind()
+        run = function
+        if pydantic:
+            from fastq.app.models import with_models
+
+            run = with_models(function, bind=bind, strict=options.pop("pydantic_strict", False),
+                              context=options.pop("pydantic_context", None),
+                              dump_kwargs=options.pop("pydantic_dump_kwargs", None))
+        task.run = run.__get__(task, kind) if bind else run
+        for option, value in {"name": name, "__doc__": function.__doc__, "__module__": function.__module__,
+                              "__wrapped__": function, **options}.items():
+            setattr(task, option, value)
+        return self.register_task(task)
+
+    def register_task(self, task: Task[Any, Any] | type[Task[Any, Any]], **options: Any) -> Task[Any, Any]:
+        """Add a task that is an instance, or a subclass, of `Task`."""
+        instance = task() if isinstance(task, type) else task
+        for option, value in options.items():
+            setattr(instance, option, value)
+        if not instance.name:
+            kind = type(instance)
+            instance.name = self.gen_task_name(kind.__name__, kind.__module__)
+        instance.bind(self)
+        self.tasks[instance.name] = instance
+        return instance
+
+    def gen_task_name(self, name: str, module: str) -> str:
+        """The name of a task whose function is *name* of *module*.
+
+        The main module has another name where a worker imports it: the app's *main*, or
+        the name of its file.
+        """
+        if module == "__main__":
+            main = sys.modules["__main__"]
+            spec = getattr(main, "__spec__", None)
+            file = getattr(main, "__file__", None)
+            module = self.main or (spec.name if spec is not None else Path(file).stem if file else module)
+        return f"{module}.{name}"
+
+    def autodiscover_tasks(self, packages: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+                           related_name: str | None = "tasks", force: bool = False) -> None:
+        """Import module *related_name* of every package, when a worker starts or, with *force*, now."""
+        if force:
+            _discover(packages, related_name)
+        else:
+            self._discoveries.append((packages, related_name))
+
+    def import_modules(self) -> None:
+        """Import all that may define tasks: ``imports``, ``include`` and what autodiscovery finds."""
+        signals.import_modules.send(sender=self)
+        for module in (*self.conf.imports, *self.conf.include, *self._include):
+            import_module(module)
+        for packages, related_name in self._discoveries:
+            _discover(packages, related_name)
+        self.finalize()
+
+    def finalize(self, auto: bool = False) -> None:
+        """Settle every task's options. Done when the app is first used; tasks may still be added later."""
+        if not self.finalized:
+            with self._lock:
+                if not self.finalized:
+                    self.finalized = True
+                    self.on_after_configure.send(sender=self, source=self.conf)
+                    self.on_after_finalize.send(sender=self)
+        for task in list(self.tasks.values()):
+            task.prepare()
+
+    # -- sending --------------------------------------------------------------------
+
+    def send(self, messages: list[Message], options: Mapping[str, Any], task: Task[Any, Any] | None = None) -> AsyncResult[Any]:
+        """Publish the *messages* of one call and return its result."""
+        message = messages[0]
+        if options.get("retry") is False:
+            self.publish(messages, 0.0)
+        else:
+            self.publish(messages, (options.get("retry_policy") or sending.NO_OPTIONS).get("timeout"))
+        result: AsyncResult[Any] = AsyncResult(message.id, app=self, task_name=message.task)
+        request = current_request()
+        if request is not None and options.get("add_to_parent", True) and (task is None or task.trail):
+            request.children.append(result.as_tuple())
+        if signals.after_task_publish.receivers:
+            signals.after_task_publish.send(sender=message.task, headers=message.headers, body=message.body,
+                                            exchange=message.exchange, routing_key=message.routing_key)
+        return result
+
+    def publish(self, messages: list[Message], deadline: float | None = None) -> None:
+        """Hand *messages* to the broker, or to the `pipeline` that is open here."""
+        collected = self._pipeline.get()
+        if collected is not None:
+            collected.extend(messages)
+        else:
+            self.broker.publish(messages, deadline)
+
+    def send_task(self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+                  **options: Unpack[SendOptions]) -> AsyncResult[Any]:
+        """Send a task by its name alone; the code need not be here."""
+        sending.check_options(options)
+        args = () if args is None else args
+        kwargs = {} if kwargs is None else kwargs
+        task = self.tasks.get(name)
+        merged: Mapping[str, Any] = options
+        if task is not None:
+            task.prepare()
+            merged = task.message_options | options
+        return self.send(sending.compose(self, name, task, args, kwargs, merged), merged, task)
+
+    def send_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult[Any]]:
+        """Send many calls ``(task or name, args, kwargs, options)``, of which the last two may be missing.
+
+        They are written in blocks of 1,000. When the iterable or the broker fails, the
+        blocks before were sent.
+        """
+        results: list[AsyncResult[Any]] = []
+        block: list[Message] = []
+        for call in calls:
+            target, args, kwargs, options = (*call, *((), {}, {})[len(call) - 1:])
+            task = self.tasks.get(target) if isinstance(target, str) else target
+            if task is not None:
+                task.prepare()
+                if task._check_arguments is not None:
+                    task._check_arguments(args, kwargs)
+            if options:
+                sending.check_options(options)
+            merged = task.message_options | options if task is not None and task.message_options else options
+            messages = sending.compose(self, target if task is None else task.name, task, args, kwargs, merged)
+            block += messages
+            results.append(AsyncResult(messages[0].id, app=self, task_name=messages[0].task))
+            if len(block) >= BLOCK:
+                self.publish(block)
+                block = []
+        if block:
+            self.publish(block)
+        return results
+
+    @contextmanager
+    def pipeline(self) -> Iterator[None]:
+        """Collect what this thread or task sends in the block, and send it all at its end.
+
+        When the block raises, nothing is sent.
+        """
+        collected: list[Message] = []
+        token = self._pipeline.set(collected)
+        try:
+            yield
+        finally:
+            self._pipeline.reset(token)
+        if collected:
+            self.publish(collected)
+
+    # -- results ----------------------------------------------------------------------
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:
+        """The result of the task with this id."""
+        return AsyncResult(task_id, app=self, **kwargs)
+
+    def result_encoder(self) -> Callable[[Any], bytes] | None:
+        """What turns a result document into bytes; None means plain JSON."""
+        serializer, method = self.conf.result_serializer, self.conf.result_compression
+        if serializer == "json" and not method:
+            return None
+
+        def encode(document: Any) -> bytes:
+            data = serialization.dumps(document, serializer)[2]
+            return serialization.mark_compressed(data, method) if method else data
+
+        return encode
+
+    def load_result(self, document: bytes) -> dict[str, Any]:
+        """The map that a stored result document holds."""
+        document = serialization.unmark_compressed(document)
+        serializer = self.conf.result_serializer
+        if serializer == "json":
+            meta = json_loads(document)
+        else:
+            content_type, content_encoding = serialization.types_of(serializer)
+            meta = serialization.loads(document, content_type, content_encoding, None)
+        if not isinstance(meta, dict) or "status" not in meta:
+            raise DecodeError(f"the result document is not a map with a status: {document[:100]!r}")
+        return meta
+
+    def dump_result(self, value: Any) -> Any:
+        """*value* as a result document holds it."""
+        return value.as_tuple() if isinstance(value, AsyncResult) else value
+
+    def dump_exception(self, exc: BaseException) -> Any:
+        """*exc* as a result document holds it."""
+        return exc if self.conf.result_serializer == "pickle" else serialization.exception_to_map(exc)
+
+    def store_state(self, task_id: str, state: str, meta: Any, request: Context | None = None) -> None:
+        """Store a *state* that is not the task's last, now."""
+        if self.backend is None:
+            return
+        document = {"status": state, "result": self.dump_exception(meta) if isinstance(meta, BaseException) else meta,
+                    "traceback": None, "children": request.children if request is not None else [], "task_id": task_id}
+        encode = self.result_encoder() or json_dumps
+        self.backend.store([StoredResult(task_id, state, encode(document))])
+
+    # -- bodies -----------------------------------------------------------------------
+
+    def load_body(self, message: Message) -> Any:
+        """The decoded body of *message*. Raises `DecodeError` or `ContentDisallowed`."""
+        body = message.body
+        compression = message.headers.get("compression")
+        if compression:
+            body = serialization.decompress(body, compression)
+        return serialization.loads(body, message.content_type, message.content_encoding,
+                                   serialization.content_types(self.conf.accept_content))
+
+    # -- broker and backend -------------------------------------------------------------
+
+    @property
+    def broker(self) -> Broker:
+        """Where tasks are sent; it connects when it is first used."""
+        if self._broker is None:
+            with self._lock:
+                if self._broker is None:
+                    conf = self.conf
+                    url = conf.broker_write_url or conf.broker_url or EMBEDDED_URL
+                    self._broker = open_broker(url, BrokerOptions(
+                        transport_options=dict(conf.broker_transport_options),
+                        ssl=conf.broker_use_ssl,
+                        connect_timeout=conf.broker_connection_timeout,
+                        publish_deadline=conf.task_publish_deadline,
+                        lease=conf.worker_lease,
+                        max_redeliveries=conf.task_max_redeliveries,
+                        app_name=self.main or "fastq",
+                    ))
+        return self._broker
+
+    @property
+    def backend(self) -> Backend | None:
+        """Where results are kept; None when that is nowhere."""
+        if not self._is_backend_open:
+            with self._lock:
+                conf = self.conf
+                url = conf.result_backend
+                broker_url = conf.broker_url or EMBEDDED_URL
+                if url is None and broker_url.partition("://")[0] in EMBEDDED_SCHEMES:
+                    url = broker_url
+                if url and url != "disabled" and url != "disabled://":
+                    self._backend = open_backend(url, BackendOptions(
+                        transport_options=dict(conf.result_backend_transport_options),
+                        ssl=conf.redis_backend_use_ssl or False,
+                        expires=_seconds(conf.result_expires),
+                        failure_expires=_seconds(conf.result_failure_expires),
+                        connect_timeout=conf.broker_connection_timeout,
+                        deadline=conf.task_publish_deadline,
+                        app_name=self.main or "fastq",
+                    ))
+                self._is_backend_open = True
+        return self._backend
+
+    def queue_names(self) -> list[str]:
+        """The queues that a worker consumes unless told otherwise."""
+        return self.router.consumed()
+
+    # -- running ------------------------------------------------------------------------
+
+    def tracer(self, hostname: str | None = None) -> Tracer:
+        """What runs tasks in this process, for eager mode."""
+        if self._tracer is None:
+            from fastq._core.trace import Tracer
+
+            self._tracer = Tracer(self, hostname or sending.origin())
+        return self._tracer
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run *coroutine* to its end on this thread's own event loop."""
+        loop = getattr(self._event_loops, "loop", None)
+        if loop is None:
+            import asyncio
+
+            loop = self._event_loops.loop = asyncio.new_event_loop()
+        return loop.run_until_complete(coroutine)  # type: ignore[no-any-return]
+
+    async def in_thread(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        """Call what may block without blocking the event loop."""
+        import asyncio
+
+        return await asyncio.to_thread(function, *args, **kwargs)
+
+    def Worker(self, **options: Any) -> Any:
+        """A worker of this app, for programs that start one themselves."""
+        return import_module("fastq.worker.worker").Worker(self, **options)
+
+    def worker_main(self, argv: Sequence[str] | None = None) -> int:
+        """Run ``fastq worker`` with *argv* for this app."""
+        return import_module("fastq.cli.main").worker_main(self, argv)  # type: ignore[no-any-return]
+
+    # -- life -----------------------------------------------------------------------------
+
+    def set_current(self) -> None:
+        """Make this the app that `current_app` stands for."""
+        current.set_current_app(self)
+
+    set_default = set_current
+
+    def close(self) -> None:
+        """Close every connection and forget the app."""
+        for part in (self._broker, self._backend):
+            if part is not None:
+                part.close()
+        current.remove_app(self)
+
+    def __enter__(self) -> FastQ:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<FastQ {self.main or '__main__'}>"
+
+
+def shared_task(*args: Any, **options: Any) -> Any:
+    """Make a function a task of every app, for packages that have none of their own."""
+
+    def share(function: Callable[..., Any]) -> Any:
+        if isinstance(function, Task | current.Proxy):
+            raise TypeError(f"{function!r} is a task already: apply one decorator to the function")
+
+        def define(app: FastQ) -> Task[Any, Any]:
+            return app._define(function, **options)
+
+        current.add_shared(define)
+        return current.Proxy(lambda: define(current.get_current_app()))
+
+    if len(args) == 1 and callable(args[0]):
+        return share(args[0])
+    return share
+
+
+def _symbol(what: Any) -> Any:
+    """*what*, or what the text ``package.module:name`` or ``package.module.name`` names."""
+    if not isinstance(what, str):
+        return what
+    module, _, name = what.replace(":", ".").rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _discover(packages: Any, related_name: str | None) -> None:
+    if packages is None:
+        return
+    for package in packages() if callable(packages) else packages:
+        if related_name is None:
+            import_module(package)
+        elif find_spec(f"{package}.{related_name}") is not None:
+            import_module(f"{package}.{related_name}")
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None or value == 0:
+        return None
+    return value.total_seconds() if hasattr(value, "total_seconds") else float(value)
+
+
+current.set_default_factory(lambda: FastQ("default", set_as_current=False))

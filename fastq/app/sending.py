@@ -1,0 +1,223 @@
+"""Turn a call of a task into messages: defaults, route, headers, body (protocol/PROTOCOL.md §1)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from fastq import serialization, signals
+from fastq._core.codec import json_dumps
+from fastq._core.message import Message, new_id
+from fastq._core.preview import preview
+from fastq._core.request import current_request
+from fastq.exceptions import FastQError, nearest_name
+
+if TYPE_CHECKING:
+    from fastq.app.base import FastQ
+    from fastq.app.task import Task
+
+
+class SendOptions(TypedDict, total=False):
+    """What a call may say about its message, by Celery's names."""
+
+    task_id: str | None
+    countdown: float | timedelta | None  # seconds from now to the earliest start
+    eta: datetime | None  # the earliest start; naive means the app's timezone
+    expires: float | timedelta | datetime | None  # seconds from now, or the time after which it must not start
+    queue: Any  # a name or a Queue
+    exchange: Any  # a name or an Exchange
+    routing_key: str | None
+    priority: int | None  # 0 to 9; on Redis and SQLite 0 comes first, on RabbitMQ 9
+    serializer: str | None
+    compression: str | None
+    headers: Mapping[str, Any] | None  # the user's own, beside the protocol's
+    shadow: str | None  # the name shown in place of the task's
+    argsrepr: str | None
+    kwargsrepr: str | None
+    time_limit: float | None  # seconds, hard
+    soft_time_limit: float | None  # seconds
+    ignore_result: bool | None
+    add_to_parent: bool  # whether a task that sends this lists it among its children
+    retry: bool | None  # whether to try again when the broker is away
+    retry_policy: Mapping[str, Any] | None
+    reply_to: str | None
+    root_id: str | None
+    parent_id: str | None
+    group_id: str | None
+    group_index: int | None
+    retries: int
+    delivery_mode: int | str | None  # 1 or "transient", 2 or "persistent"
+    mandatory: bool
+    confirm_timeout: float | None
+    producer: Any  # accepted as in Celery, and not needed
+    connection: Any
+    publisher: Any
+
+
+KNOWN_OPTIONS = frozenset(SendOptions.__annotations__)
+CANVAS_OPTIONS = frozenset({"link", "link_error", "chord", "chain"})
+# Options that decide the route; with none of them the route depends on the name alone.
+ROUTE_OPTIONS = frozenset({"queue", "exchange", "routing_key"})
+NO_OPTIONS: dict[str, Any] = {}
+NO_EMBED: dict[str, Any] = {}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise `TypeError` for an option that no call takes, naming the nearest that one does."""
+    for name in options:
+        if name in KNOWN_OPTIONS:
+            continue
+        if name in CANVAS_OPTIONS:
+            if options[name]:
+                raise FastQError(f"the option {name!r} belongs to canvas, which this version does not have yet")
+            continue
+        raise TypeError(f"apply_async takes no option {name!r}{nearest_name(name, KNOWN_OPTIONS)}")
+
+
+_origin = ""
+
+
+def origin() -> str:
+    """This process as messages name their sender: ``gen<pid>@<host>``."""
+    global _origin
+    if not _origin:
+        _origin = f"gen{os.getpid()}@{socket.gethostname()}"
+    return _origin
+
+
+def _forget_origin() -> None:
+    global _origin
+    _origin = ""
+
+
+os.register_at_fork(after_in_child=_forget_origin)
+
+
+def compose(app: FastQ, name: str, task: Task[..., Any] | None, args: Sequence[Any], kwargs: Mapping[str, Any],
+            options: Mapping[str, Any]) -> list[Message]:
+    """The messages of one call: one, or one for each queue that a topic or fanout exchange reaches."""
+    request = current_request()
+    task_id = options.get("task_id") or new_id()
+    headers: dict[str, Any] = {
+        "lang": "py",
+        "task": name,
+        "id": task_id,
+        "root_id": task_id,
+        "argsrepr": preview(args if type(args) is tuple else tuple(args)),
+        "kwargsrepr": preview(kwargs) if kwargs else "{}",
+        "origin": origin(),
+    }
+    if request is not None:
+        headers["root_id"] = request.root_id or request.id
+        headers["parent_id"] = request.id
+    if task is not None and task.ignore_result:
+        headers["ignore_result"] = True
+    properties: dict[str, Any] = {}
+    route = app.router.route(name, options, args, kwargs, task)
+    if route.options:
+        options = route.options
+        _apply_options(app, options, headers, properties)
+    if "task_id" not in options:
+        properties["delivery_tag"] = task_id
+    return _messages(app, name, task_id, task, (args, kwargs, NO_EMBED), headers, properties, route, options)
+
+
+def _messages(app: FastQ, name: str, task_id: str, task: Task[..., Any] | None, body: tuple[Any, ...],
+              headers: dict[str, Any], properties: dict[str, Any], route: Any, options: Mapping[str, Any]) -> list[Message]:
+    """Serialize *body*, and address it to every queue of *route*."""
+    conf = app.conf
+    if signals.before_task_publish.receivers:
+        signals.before_task_publish.send(
+            sender=name, body=body, exchange=route.exchange, routing_key=route.routing_key, headers=headers,
+            properties=properties, declare=[], retry_policy=options.get("retry_policy") or conf.task_publish_retry_policy)
+    serializer = options.get("serializer") or (conf.task_serializer if task is None else task.serializer)
+    if serializer == "json":
+        content_type, content_encoding, data = "application/json", "utf-8", json_dumps(body)
+    else:
+        content_type, content_encoding, data = serialization.dumps(body, serializer)
+    compression = options.get("compression") or (conf.task_compression if task is None else task.compression)
+    if compression:
+        data, headers["compression"] = serialization.compress(data, compression)
+    priority = options.get("priority", conf.task_default_priority)
+    due = None
+    if "eta" in headers and not app.broker.has_celery_peers:
+        due = datetime.fromisoformat(headers["eta"]).timestamp()
+    return [
+        Message(name, task_id, headers, data, queue=queue, properties=properties, content_type=content_type,
+                content_encoding=content_encoding, exchange=route.exchange, routing_key=route.routing_key,
+                priority=priority, due=due)
+        for queue in route.queues
+    ]
+
+
+def _apply_options(app: FastQ, options: Mapping[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
+    """Write what the call said into *headers* and *properties*; what it did not say stays out of the message."""
+    own = options.get("headers")
+    if own:
+        headers.update(own)
+    eta, countdown = options.get("eta"), options.get("countdown")
+    if countdown is not None:
+        headers["eta"] = from_now(app, countdown).isoformat()
+    elif eta is not None:
+        headers["eta"] = (aware(app, eta) if isinstance(eta, datetime) else from_now(app, eta)).isoformat()
+    expires = options.get("expires")
+    if expires is not None:
+        expires = aware(app, expires) if isinstance(expires, datetime) else from_now(app, expires)
+        headers["expires"] = expires.isoformat()
+        properties["expiration"] = str(max(0, int((expires - app.now_utc()).total_seconds() * 1000)))
+    for option, header in (("shadow", "shadow"), ("group_id", "group"), ("group_index", "group_index"),
+                           ("retries", "retries"), ("root_id", "root_id"), ("parent_id", "parent_id"),
+                           ("ignore_result", "ignore_result"), ("argsrepr", "argsrepr"), ("kwargsrepr", "kwargsrepr")):
+        value = options.get(option)
+        if value is not None:
+            headers[header] = value
+    limits = [options.get("time_limit"), options.get("soft_time_limit")]
+    if limits != [None, None]:
+        headers["timelimit"] = limits
+    if options.get("reply_to"):
+        properties["reply_to"] = options["reply_to"]
+    mode = options.get("delivery_mode")
+    if mode is not None:
+        properties["delivery_mode"] = {"transient": 1, "persistent": 2}.get(mode, mode)
+
+
+def retry_of(app: FastQ, message: Message, *, retries: int, eta: datetime, args: Any = None, kwargs: Any = None,
+             options: Mapping[str, Any] = NO_OPTIONS) -> Message:
+    """The message that runs *message*'s task again at *eta*: same id, same queue, same everything that is not given."""
+    headers = {key: value for key, value in message.headers.items() if not key.startswith("x-death")}
+    properties = {key: value for key, value in message.properties.items() if key not in ("delivery_tag", "delivery_info")}
+    headers["parent_id"] = message.id
+    body = message.body
+    if args is not None or kwargs is not None:
+        old = app.load_body(message)
+        new = (old[0] if args is None else args, old[1] if kwargs is None else kwargs, old[2])
+        _, _, body = serialization.dumps(new, serialization.name_of(message.content_type))
+        if headers.get("compression"):
+            body, _ = serialization.compress(body, headers["compression"])
+        headers["argsrepr"], headers["kwargsrepr"] = preview(tuple(new[0])), preview(new[1])
+    _apply_options(app, options, headers, properties)
+    headers["retries"] = retries
+    headers["eta"] = eta.isoformat()
+    queue = options.get("queue") or message.queue
+    moved = queue != message.queue
+    return Message(
+        message.task, message.id, headers, body, queue=queue, properties=properties, content_type=message.content_type,
+        content_encoding=message.content_encoding, exchange="" if moved else message.exchange,
+        routing_key=queue if moved else message.routing_key, priority=options.get("priority", message.priority),
+        due=eta.timestamp())
+
+
+def from_now(app: FastQ, seconds: float | timedelta) -> datetime:
+    """The UTC time *seconds* from now."""
+    return app.now_utc() + (seconds if isinstance(seconds, timedelta) else timedelta(seconds=float(seconds)))
+
+
+def aware(app: FastQ, when: datetime) -> datetime:
+    """*when* in UTC; a naive time is in the app's timezone."""
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=app.timezone)
+    return when.astimezone(timezone.utc)
+

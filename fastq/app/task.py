@@ -1,0 +1,379 @@
+"""Tasks: a function with a name, options for its messages and its runs, and handlers of what becomes of them."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import MethodType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
+
+from fastq import states
+from fastq._core.message import Delivery
+from fastq._core.preview import preview
+from fastq._core.request import Context, pop_request, push_request, request_of
+from fastq.app import sending
+from fastq.app.argument_check import argument_check
+from fastq.exceptions import (
+    FastQError,
+    MaxRetriesExceededError,
+    OperationalError,
+    Retry,
+    TimeLimitExceeded,
+)
+from fastq.result import AsyncResult, EagerResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from fastq.app.base import FastQ
+    from fastq.app.sending import SendOptions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Options that a task may fix for its messages; what the call says goes before them.
+MESSAGE_OPTIONS = ("queue", "exchange", "routing_key", "priority", "expires", "delivery_mode", "time_limit",
+                   "soft_time_limit")
+# Task options that default to a setting when neither the decorator nor the class says otherwise.
+FROM_SETTINGS = {
+    "serializer": "task_serializer",
+    "compression": "task_compression",
+    "rate_limit": "task_default_rate_limit",
+    "track_started": "task_track_started",
+    "acks_late": "task_acks_late",
+    "acks_on_failure": "task_acks_on_failure",
+    "acks_on_timeout": "task_acks_on_timeout",
+    "acks_on_failure_or_timeout": "task_acks_on_failure_or_timeout",
+    "reject_on_worker_lost": "task_reject_on_worker_lost",
+    "ignore_result": "task_ignore_result",
+    "store_eager_result": "task_store_eager_result",
+    "store_errors_even_if_ignored": "task_store_errors_even_if_ignored",
+}
+
+
+class Task(Generic[P, R]):
+    """One task of an application; made by ``@app.task``, or a subclass with a `run` of its own.
+
+    Class attributes are the defaults of the options that the decorator takes; None means
+    what the settings say. There is one instance in each process: state kept on it lasts
+    from run to run.
+    """
+
+    app: FastQ
+    name: str = ""
+    typing: bool = True  # check arguments against the signature when the task is called
+    max_retries: int | None = 3  # None: for ever
+    default_retry_delay: float = 180  # seconds
+    rate_limit: str | float | None = None  # "10/s", "100/m", "1/h" or runs a second, in each worker
+    ignore_result: bool | None = None
+    trail: bool = True  # list what this task sends among its children
+    send_events: bool = True
+    store_errors_even_if_ignored: bool | None = None
+    store_eager_result: bool | None = None
+    serializer: str | None = None
+    compression: str | None = None
+    time_limit: float | None = None  # seconds, hard
+    soft_time_limit: float | None = None  # seconds
+    track_started: bool | None = None
+    acks_late: bool | None = None
+    acks_on_failure: bool | None = None
+    acks_on_timeout: bool | None = None
+    acks_on_failure_or_timeout: bool | None = None
+    reject_on_worker_lost: bool | None = None
+    throws: tuple[type[BaseException], ...] | type[BaseException] = ()  # expected errors: logged without traceback
+    expires: float | datetime | None = None
+    priority: int | None = None
+    queue: str | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+    delivery_mode: int | str | None = None
+    resultrepr_maxsize: int = 1024  # characters
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    retry_kwargs: Mapping[str, Any] = {}
+    retry_backoff: bool | float = False  # factor in seconds; True is 1
+    retry_backoff_max: float = 600  # seconds
+    retry_jitter: bool = True
+    pydantic: bool = False
+    abstract: bool = True
+
+    MaxRetriesExceededError: ClassVar[type[MaxRetriesExceededError]] = MaxRetriesExceededError
+    OperationalError: ClassVar[type[OperationalError]] = OperationalError
+
+    is_async: bool = False
+    override_max_retries: int | None = None
+    _is_ready = False
+
+    # -- being defined --------------------------------------------------------
+
+    def bind(self, app: FastQ) -> Task[P, R]:
+        """Make this task *app*'s. What the settings decide is looked up by `prepare`."""
+        self.app = app
+        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(self.run))
+        self.on_bound(app)
+        return self
+
+    def prepare(self) -> None:
+        """Take from the settings and annotations what neither decorator nor class says; done once, when first needed."""
+        if self._is_ready:
+            return
+        conf = self.app.conf
+        for annotation in _annotations(conf.task_annotations, self):
+            for option, value in annotation.items():
+                setattr(self, option, MethodType(value, self) if callable(value) and option != "throws" else value)
+        for option, setting in FROM_SETTINGS.items():
+            if getattr(self, option) is None:
+                setattr(self, option, getattr(conf, setting))
+        self.throws_types = self.throws if isinstance(self.throws, tuple) else (self.throws,)
+        self.message_options = {
+            option: value for option in MESSAGE_OPTIONS if (value := getattr(self, option)) is not None
+        }
+        self._check_arguments = argument_check(self.run, self.name) if self.typing else None
+        self._is_ready = True
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """What the task does; the decorator puts the function here."""
+        raise FastQError(f"the task {self.name or type(self).__name__} defines no run()")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the task here and now, as a plain function."""
+        push_request(Context(self, args=args, kwargs=kwargs))
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            pop_request()
+
+    # -- being called ---------------------------------------------------------
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send a message that runs the task with these arguments."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+                    task_id: str | None = None, **options: Unpack[SendOptions]) -> AsyncResult[R]:
+        """Send a message that runs the task, as *options* say (`SendOptions`).
+
+        Raises `TypeError` when the arguments do not fit the task or an option is unknown,
+        `EncodeError` when an argument can't be serialized, and `OperationalError` when the
+        broker can't be reached within ``task_publish_deadline`` seconds.
+        """
+        args = () if args is None else args
+        kwargs = {} if kwargs is None else kwargs
+        if not self._is_ready:
+            self.prepare()
+        if self._check_arguments is not None:
+            self._check_arguments(args, kwargs)
+        app = self.app
+        if task_id is not None:
+            options["task_id"] = task_id
+        if options:
+            sending.check_options(options)
+        merged = self.message_options | options if self.message_options or options else options  # type: ignore[operator]
+        if app.conf.task_always_eager:
+            return self.apply(args, kwargs, **options)  # type: ignore[return-value]
+        return app.send(sending.compose(app, self.name, self, args, kwargs, merged), merged, self)
+
+    def apply_many(self, calls: Iterable[Any], **options: Unpack[SendOptions]) -> list[AsyncResult[R]]:
+        """Send a message for each of *calls*, in few writes: as fast as the broker takes them.
+
+        A call is a tuple or list of positional arguments, a map of keyword arguments, or a
+        pair ``(args, kwargs)`` of the two. *options* hold for all of them. The iterable is
+        consumed in blocks; when it or the broker fails, the blocks before were sent.
+        """
+        self.prepare()
+        return self.app.send_many([(self, *_arguments(call), options)] for call in calls)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """As `delay`, without blocking the event loop."""
+        return await self.app.in_thread(self.delay, *args, **kwargs)
+
+    async def aapply_async(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+                           **options: Unpack[SendOptions]) -> AsyncResult[R]:
+        """As `apply_async`, without blocking the event loop."""
+        return await self.app.in_thread(self.apply_async, args, kwargs, **options)
+
+    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *,
+              throw: bool | None = None, retries: int = 0, task_id: str | None = None, **options: Any) -> EagerResult[R]:
+        """Run the task here, as a worker would, and return its result.
+
+        With *throw*, or ``task_eager_propagates``, what the task raises is raised. A retry
+        runs at once.
+        """
+        app = self.app
+        app.finalize()
+        self.prepare()
+        args = () if args is None else args
+        kwargs = {} if kwargs is None else dict(kwargs)
+        options.pop("task_id", None)
+        known = {name: value for name, value in options.items() if name in sending.KNOWN_OPTIONS}
+        known.update(retries=retries, **({"task_id": task_id} if task_id else {}))
+        message = sending.compose(app, self.name, self, args, kwargs, self.message_options | known)[0]
+        outcome, value, traceback = app.tracer().apply(Delivery(message, None, message.queue), self, args, kwargs)
+        if outcome.state == states.RETRY:
+            return self.apply(args, kwargs, throw=throw, retries=retries + 1, task_id=message.id, **options)
+        if outcome.state in states.EXCEPTION_STATES and (app.conf.task_eager_propagates if throw is None else throw):
+            raise value
+        if self.store_eager_result and outcome.result is not None and app.backend is not None:
+            app.backend.store([(message.id, outcome.state, outcome.result)])
+        return EagerResult(message.id, value, outcome.state, traceback=traceback, name=self.name)
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
+        """The result of the run with *task_id*."""
+        return AsyncResult(task_id, app=self.app, task_name=self.name, **kwargs)
+
+    # -- from inside a run ----------------------------------------------------
+
+    @property
+    def request(self) -> Context:
+        """The request of the run that goes on here; one with `called_directly` set when there is none."""
+        return request_of(self) or Context(self)
+
+    def push_request(self, *args: Any, **fields: Any) -> None:
+        """Set a request by hand, for tests of a task's body."""
+        push_request(Context(self, **dict(*args, **fields)))
+
+    def pop_request(self) -> None:
+        """Take back what `push_request` set."""
+        pop_request()
+
+    def retry(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+              exc: BaseException | None = None, throw: bool = True, eta: datetime | None = None,
+              countdown: float | None = None, max_retries: int | None = None, **options: Any) -> Retry:
+        """Have the task run again later, under the same id; raises `Retry` to end this run.
+
+        The message is published in the commit that settles this run, so there is never
+        neither or both of them. When *max_retries* are used up, *exc* is raised or, without
+        one, `MaxRetriesExceededError`.
+        """
+        request = self.request
+        if request.called_directly:
+            raise exc if exc is not None else Retry("Task can be retried", None)
+        retries = request.retries + 1
+        if max_retries is not None:
+            self.override_max_retries = max_retries
+        limit = self.max_retries if max_retries is None else max_retries
+        if eta is None and countdown is None:
+            countdown = self.default_retry_delay
+        when = sending.aware(self.app, eta) if eta is not None else sending.from_now(self.app, countdown or 0)
+        if limit is not None and retries > limit:
+            if exc is not None:
+                raise exc
+            raise self.MaxRetriesExceededError(
+                f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
+                task_args=request.args, task_kwargs=request.kwargs)
+        again = Retry(exc=exc, when=eta if eta is not None else countdown, is_eager=request.is_eager)
+        if not request.is_eager:
+            message = sending.retry_of(self.app, request.message, retries=retries, eta=when, args=args, kwargs=kwargs,
+                                       options=options)
+            request.follow = [*(request.follow or ()), message]
+        if throw:
+            raise again
+        return again
+
+    def autoretry(self, exc: Exception) -> Exception:
+        """What to end the run with, now that it raised *exc*: a `Retry` if the options ask for one."""
+        if isinstance(exc, self.dont_autoretry_for) or not isinstance(exc, self.autoretry_for):
+            return exc
+        options = dict(self.retry_kwargs)
+        if self.override_max_retries is not None:
+            options.setdefault("max_retries", self.override_max_retries)
+        if self.retry_backoff:
+            factor = max(1.0, float(self.retry_backoff))
+            countdown = min(self.retry_backoff_max, factor * 2 ** self.request.retries)
+            options["countdown"] = random.uniform(0, countdown) if self.retry_jitter else countdown
+        try:
+            return self.retry(exc=exc, throw=False, **options)
+        except Exception as final:  # no more retries: *exc* itself, as a rule
+            return final
+
+    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
+        """Store *state*, a custom one as a rule, and *meta* for the task, to be seen by who waits for it."""
+        self.app.store_state(task_id or self.request.id, state or states.STARTED, meta, self.request)
+
+    def store_started(self, request: Context) -> None:
+        """Store STARTED, with the process and node that run it."""
+        import os
+
+        self.app.store_state(request.id, states.STARTED, {"pid": os.getpid(), "hostname": request.hostname}, request)
+
+    # -- handlers, for subclasses ---------------------------------------------
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called in the worker before the task runs; what it raises fails the task."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called when the task returned."""
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called when the task failed."""
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called when the task is to run again."""
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called last, however the run ended."""
+
+    def on_bound(self, app: FastQ) -> None:
+        """Called when the task becomes *app*'s."""
+
+    # -- for the tracer ---------------------------------------------------------
+
+    def acks_on(self, exc: BaseException) -> bool:
+        """Whether a late-acknowledged message is done with when the task raised *exc*."""
+        choice = self.acks_on_timeout if isinstance(exc, TimeLimitExceeded) else self.acks_on_failure
+        if choice is None:
+            choice = self.acks_on_failure_or_timeout
+        return choice is not False
+
+    def result_repr(self, value: Any) -> str:
+        """*value* for the log."""
+        return preview(value, self.resultrepr_maxsize)
+
+    def extended_result(self, request: Context) -> dict[str, Any]:
+        """What ``result_extended`` adds to the result document (protocol/PROTOCOL.md §5.2)."""
+        return {
+            "name": self.name,
+            "args": request.args,
+            "kwargs": request.kwargs,
+            "worker": request.hostname,
+            "retries": request.retries,
+            "queue": request.message.queue,
+        }
+
+    @property
+    def backend(self) -> Any:
+        """The app's result backend."""
+        return self.app.backend
+
+    @property
+    def __name__(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name} of {self.app.main if hasattr(self, 'app') else None!r}>"
+
+
+
+def _annotations(setting: Any, task: Task[Any, Any]) -> Iterator[Mapping[str, Any]]:
+    """What ``task_annotations`` says of *task*: maps of options, those for every task first."""
+    for source in setting if isinstance(setting, list | tuple) else [setting] if setting else []:
+        if isinstance(source, Mapping):
+            yield from (source[key] for key in ("*", task.name) if key in source)
+        else:
+            yield from (found for found in (source.annotate_any(), source.annotate(task)) if found)
+
+
+def _arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """(args, kwargs) of one item of `Task.apply_many`."""
+    if isinstance(call, Mapping):
+        return (), call
+    if not isinstance(call, list | tuple):
+        raise TypeError(f"apply_many takes tuples of arguments, maps of them, or (args, kwargs) pairs, not {call!r}")
+    if len(call) == 2 and isinstance(call[0], list | tuple) and isinstance(call[1], Mapping):
+        return call[0], call[1]
+    return call, {}
+
+
+Task.base_class = Task  # type: ignore[attr-defined]  # overridden handlers are found by comparing with it

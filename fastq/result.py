@@ -1,0 +1,327 @@
+"""Results of tasks, as their callers see them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from fastq import states
+from fastq._core.request import current_request
+from fastq.app.current import app_or_default
+from fastq.exceptions import ImproperlyConfigured, TaskRevokedError, TimeoutError
+from fastq.serialization import exception_from_map
+
+if TYPE_CHECKING:
+    from fastq.app.base import FastQ
+
+R = TypeVar("R")
+
+PENDING_META: dict[str, Any] = {"status": states.PENDING, "result": None, "traceback": None, "children": None}
+
+# Whether a task may wait for another one here (Celery's allow_join_result).
+_may_join: ContextVar[bool] = ContextVar("fastq.may_join", default=False)
+
+
+@contextmanager
+def allow_join_result() -> Iterator[None]:
+    """Let the code of this block wait for results although it runs in a task."""
+    token = _may_join.set(True)
+    try:
+        yield
+    finally:
+        _may_join.reset(token)
+
+
+def assert_will_not_block() -> None:
+    """Raise `RuntimeError` in a task: a pool whose tasks wait for each other's results can stand still for ever."""
+    if current_request() is not None and not _may_join.get():
+        raise RuntimeError(
+            "Never call result.get() within a task: the pool can stand still when all its tasks wait. "
+            "Link tasks instead, or use allow_join_result()."
+        )
+
+
+class AsyncResult(Generic[R]):
+    """The outcome, now or later, of the task with this id."""
+
+    __slots__ = ("_meta", "app", "id", "ignored", "parent", "task_name")
+
+    TimeoutError = TimeoutError
+
+    def __init__(self, id: str, backend: Any = None, task_name: str | None = None, app: FastQ | None = None,
+                 parent: AsyncResult[Any] | None = None) -> None:
+        if not id:
+            raise ValueError(f"AsyncResult needs a task id, not {id!r}")
+        self.id = id
+        self.app = app_or_default(app)
+        self.task_name = task_name
+        self.parent = parent
+        self.ignored = False
+        self._meta: dict[str, Any] | None = None
+
+    # -- waiting --------------------------------------------------------------
+
+    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5, no_ack: bool = True,
+            follow_parents: bool = True, callback: Callable[[str, Any], Any] | None = None,
+            on_message: Callable[[dict[str, Any]], Any] | None = None, on_interval: Callable[[], Any] | None = None,
+            disable_sync_subtasks: bool = True) -> R:
+        """Wait for the task and return its result.
+
+        Raises what the task raised (unless *propagate* is false: then it is returned), and
+        `TimeoutError` after *timeout* seconds. *on_message* is called with each state that
+        is stored meanwhile, *on_interval* every *interval* seconds, *callback* with the id
+        and the result. Woken by the backend: nothing polls.
+        """
+        if self.ignored:
+            return None  # type: ignore[return-value]
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        if follow_parents and propagate and self.parent is not None:
+            self.parent.get(timeout=timeout, disable_sync_subtasks=disable_sync_subtasks)
+        meta = self._meta or self._wait(timeout, interval, on_message, on_interval)
+        if propagate:
+            self._raise_error(meta, callback)
+        if callback is not None:
+            callback(self.id, meta["result"])
+        return meta["result"]  # type: ignore[no-any-return]
+
+    wait = get
+
+    async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
+        """As `get`, without blocking the event loop."""
+        return await self.app.in_thread(self.get, timeout=timeout, propagate=propagate, disable_sync_subtasks=False)
+
+    def __await__(self) -> Any:
+        return self.aget().__await__()
+
+    def _wait(self, timeout: float | None, interval: float, on_message: Callable[[dict[str, Any]], Any] | None,
+              on_interval: Callable[[], Any] | None) -> dict[str, Any]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        backend = self._backend()
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            patience = left if on_interval is None else interval if left is None else min(left, interval)
+            for _, document in backend.wait((self.id,), patience):
+                meta = self._decode(document)
+                if on_message is not None:
+                    on_message(meta)
+                if meta["status"] in states.READY_STATES:
+                    self._meta = meta
+                    return meta
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"the task {self.id} has no result after {timeout} s; its state is {self.state}")
+            if on_interval is not None:
+                on_interval()
+
+    def _raise_error(self, meta: dict[str, Any], callback: Callable[[str, Any], Any] | None) -> None:
+        if meta["status"] not in states.PROPAGATE_STATES:
+            return
+        if callback is not None:
+            callback(self.id, meta["result"])
+        error = meta["result"]
+        if meta["traceback"] and self.app.conf.task_remote_tracebacks:
+            error.__cause__ = RemoteTraceback(meta["traceback"])
+        raise error
+
+    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
+        """Raise what the task raised, if it is known to have failed; else return the result as it is."""
+        meta = self._fetch()
+        if propagate:
+            self._raise_error(meta, callback)
+        return meta["result"]
+
+    maybe_reraise = maybe_throw
+
+    # -- looking ----------------------------------------------------------------
+
+    def _backend(self) -> Any:
+        backend = self.app.backend
+        if backend is None:
+            raise ImproperlyConfigured(
+                f"the result of {self.id} is kept nowhere: no result backend is set; set result_backend, "
+                "to the broker's own URL for example"
+            )
+        return backend
+
+    def _decode(self, document: bytes) -> dict[str, Any]:
+        meta: dict[str, Any] = self.app.load_result(document)
+        if meta["status"] in states.EXCEPTION_STATES and not isinstance(meta["result"], BaseException):
+            meta["result"] = exception_from_map(meta["result"])
+        return meta
+
+    def _fetch(self) -> dict[str, Any]:
+        """What is stored now; a final state is remembered."""
+        if self._meta is not None:
+            return self._meta
+        document = self._backend().fetch((self.id,))[0]
+        if document is None:
+            return PENDING_META
+        meta = self._decode(document)
+        if meta["status"] in states.READY_STATES:
+            self._meta = meta
+        return meta
+
+    @property
+    def state(self) -> str:
+        """The task's state; PENDING also when nothing is known of it."""
+        return self._fetch()["status"]  # type: ignore[no-any-return]
+
+    status = state
+
+    @property
+    def result(self) -> Any:
+        """What the task returned or raised, or the meta data of its state; None while there is nothing."""
+        return self._fetch()["result"]
+
+    info = result
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of a task that failed, as text."""
+        return self._fetch().get("traceback")
+
+    @property
+    def children(self) -> list[AsyncResult[Any]] | None:
+        """Results of the tasks that this one sent."""
+        children = self._fetch().get("children")
+        return None if children is None else [result_from_tuple(child, self.app) for child in children]
+
+    @property
+    def date_done(self) -> Any:
+        """When the task ended, as a datetime in UTC; None before."""
+        from datetime import datetime
+
+        text = self._fetch().get("date_done")
+        return datetime.fromisoformat(text) if isinstance(text, str) else text
+
+    @property
+    def name(self) -> str | None:
+        """The task's name, with ``result_extended``."""
+        return self._fetch().get("name") or self.task_name
+
+    @property
+    def args(self) -> Any:
+        """The positional arguments, with ``result_extended``."""
+        return self._fetch().get("args")
+
+    @property
+    def kwargs(self) -> Any:
+        """The keyword arguments, with ``result_extended``."""
+        return self._fetch().get("kwargs")
+
+    @property
+    def worker(self) -> str | None:
+        """The node that ran the task, with ``result_extended``."""
+        return self._fetch().get("worker")
+
+    @property
+    def retries(self) -> int | None:
+        """How often the task was retried, with ``result_extended``."""
+        return self._fetch().get("retries")
+
+    @property
+    def queue(self) -> str | None:
+        """The queue that the task came from, with ``result_extended``."""
+        return self._fetch().get("queue")
+
+    def exists(self) -> bool:
+        """Whether anything is stored for this id; a state of PENDING can't tell."""
+        return self._meta is not None or self._backend().fetch((self.id,))[0] is not None
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self.state in states.READY_STATES
+
+    def successful(self) -> bool:
+        """Whether the task returned."""
+        return self.state == states.SUCCESS
+
+    def failed(self) -> bool:
+        """Whether the task raised."""
+        return self.state == states.FAILURE
+
+    def forget(self) -> None:
+        """Delete the stored result."""
+        self._meta = None
+        self._backend().forget((self.id,))
+
+    # -- being a value --------------------------------------------------------
+
+    @property
+    def task_id(self) -> str:
+        """The id, by its other name."""
+        return self.id
+
+    def as_tuple(self) -> Any:
+        """The form in which a result travels (protocol/PROTOCOL.md §5.2)."""
+        return ((self.id, None if self.parent is None else self.parent.as_tuple()), None)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, AsyncResult):
+            return self.id == other.id
+        return self.id == other if isinstance(other, str) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult: {self.id}>"
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.id, None, self.task_name, None, self.parent)
+
+
+class EagerResult(AsyncResult[R]):
+    """The result of a task that ran in place."""
+
+    __slots__ = ()
+
+    def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None) -> None:
+        super().__init__(id, task_name=name)
+        self._meta = {"status": state, "result": ret_value, "traceback": traceback, "children": [], "name": name}
+
+    def get(self, timeout: float | None = None, propagate: bool = True, disable_sync_subtasks: bool = True,
+            **_unused: Any) -> R:
+        """What the task returned; raises what it raised."""
+        assert self._meta is not None
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        if self._meta["status"] in states.PROPAGATE_STATES and propagate:
+            error = self._meta["result"]
+            raise error if isinstance(error, BaseException) else Exception(error)
+        return self._meta["result"]  # type: ignore[no-any-return]
+
+    wait = get
+
+    def forget(self) -> None:
+        """Nothing is stored, so there is nothing to delete."""
+
+    def revoke(self, *args: Any, **kwargs: Any) -> None:
+        """Change the state to REVOKED."""
+        assert self._meta is not None
+        self._meta = self._meta | {"status": states.REVOKED, "result": TaskRevokedError("revoked")}
+
+    def __repr__(self) -> str:
+        return f"<EagerResult: {self.id}>"
+
+
+class RemoteTraceback(Exception):
+    """Carries the text of a traceback from the worker, as the cause of what is raised here."""
+
+    def __init__(self, traceback: str) -> None:
+        super().__init__(f'\n"""\n{traceback}"""')
+
+
+def result_from_tuple(travelled: Any, app: FastQ | None = None) -> AsyncResult[Any]:
+    """The result whose `AsyncResult.as_tuple` gave *travelled*."""
+    if isinstance(travelled, AsyncResult):
+        return travelled
+    head, _members = travelled
+    task_id, parent = head if isinstance(head, list | tuple) else (head, None)
+    return AsyncResult(task_id, app=app, parent=result_from_tuple(parent, app) if parent else None)

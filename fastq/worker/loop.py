@@ -1,0 +1,349 @@
+"""The worker's one loop: claims in, outcomes out (DESIGN.md §1, D3).
+
+    consumer.turn ──► gate ──► pool ──► outcomes ──► consumer.turn
+
+A turn settles what has ended and brings what is next. The loop waits in one place, in
+the turn, until the broker has something or the pool sets the waker.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastq._core.message import Action, Delivery, Outcome
+from fastq.backends.base import Backend, StoredResult
+from fastq.exceptions import OperationalError
+from fastq.worker.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from fastq._core.consume import Gate
+    from fastq._core.window import PrefetchWindow
+    from fastq.brokers.base import Consumer
+    from fastq.wakeup import Waker
+    from fastq.worker.pools.base import Pool
+    from fastq.worker.state import WorkerState
+
+logger = logging.getLogger("fastq.worker")
+
+# Seconds that a turn may wait when nothing calls; it only bounds how late a clock is looked at.
+LONGEST_TURN = 5.0
+# Seconds between turns while the window is full, so that leases are renewed and stops are seen.
+FULL_WINDOW_TURN = 1.0
+# A task that runs longer than this many seconds frees what waits behind it for other workers (D11).
+STUCK_AFTER = 0.1
+# Seconds between attempts to reach a broker that is away: doubled from the first to the last.
+FIRST_BACKOFF, LAST_BACKOFF = 0.1, 5.0
+
+
+class Loop:
+    """Moves deliveries from the broker through *gate* to *pool*, and outcomes back.
+
+    *open_consumer* makes a consumer without connecting. *store* is the backend when results
+    live in another store than messages, and None when the consumer commits both or nothing
+    is kept. *max_retries* bounds how often in a row the broker is tried (None: for ever).
+    """
+
+    def __init__(self, pool: Pool, open_consumer: Callable[[], Consumer], *, waker: Waker, gate: Gate,
+                 window: PrefetchWindow, store: Backend | None, state: WorkerState,
+                 max_retries: int | None = None) -> None:
+        self._pool = pool
+        self._open_consumer = open_consumer
+        self._waker = waker
+        self._gate = gate
+        self._window = window
+        self._store = store
+        self._state = state
+        self._max_retries = max_retries
+        self._consumer: Consumer | None = None
+        # Outcomes that did not take effect yet; they outlive a lost connection.
+        self._outcomes: list[Outcome] = []
+        # Redelivered messages run one for each slot, so that a crash tells which one it was.
+        self._suspects: deque[Delivery] = deque()
+        self._suspects_running: set[int] = set()
+        # Guards the consumer, and the lists above, against the heartbeat of an inline pool.
+        self._lock = threading.Lock()
+        self._stop_at: float | None = None  # monotonic seconds; None: go on
+        self._is_aborted = False
+        self._failures = 0
+
+    # -- being told to stop --------------------------------------------------------
+
+    def stop(self, timeout: float) -> None:
+        """Take nothing more, finish what runs within *timeout* seconds, give the rest back, and return from `run`.
+
+        May be called from any thread and from signal handlers.
+        """
+        self._stop_at = time.monotonic() + timeout
+        self._waker.set()
+
+    def abort(self) -> None:
+        """Give everything back now, also what runs, and return from `run`."""
+        self._is_aborted = True
+        self.stop(0.0)
+
+    def is_stopping(self) -> bool:
+        """Whether `stop` or `abort` was called."""
+        return self._stop_at is not None
+
+    def running(self) -> list[tuple[Delivery, float]]:
+        """What runs now, with the monotonic time of each start."""
+        return self._pool.running()
+
+    # -- running ---------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until told to stop. Faults of the broker are waited out, not raised.
+
+        Raises `OperationalError` only when the broker stayed away for *max_retries* attempts.
+        """
+        self._consumer = self._open_consumer()
+        heartbeat = Heartbeat(self) if self._pool.runs_inline else None
+        try:
+            while not self._is_over():
+                if heartbeat is None:
+                    self._step()
+                else:
+                    self._step_inline(heartbeat)
+        finally:
+            if heartbeat is not None:
+                heartbeat.stop()
+            self._leave()
+
+    def _step(self) -> None:
+        """One round: turn, gate, pool."""
+        with self._lock:
+            ready = self._turn(self._patience())
+        if ready:
+            self._pool.submit(ready)
+
+    def _step_inline(self, heartbeat: Heartbeat) -> None:
+        """One round with a pool that runs tasks in this very thread: the heartbeat turns meanwhile."""
+        with self._lock:
+            ready = self._turn(self._patience())
+        if ready:
+            heartbeat.begin()
+            try:
+                self._pool.submit(ready)
+            finally:
+                heartbeat.end()
+
+    def beat(self) -> None:
+        """Settle what has ended, renew the lease, and free what waits behind a long task; takes no new messages.
+
+        For the heartbeat's thread, while this loop's own is busy in a task.
+        """
+        with self._lock:
+            self._return_stuck()
+            self._turn(0.0, room=0)
+
+    def _is_over(self) -> bool:
+        if self._stop_at is None:
+            return False
+        if self._is_aborted or time.monotonic() >= self._stop_at:
+            return True
+        if not self._consumer_is_lost():
+            self._hand_back(self._pool.take_back())
+        return not self._pool.running() and not self._outcomes and self._window.unsettled <= 0
+
+    def _consumer_is_lost(self) -> bool:
+        return self._consumer is None
+
+    def _patience(self) -> float:
+        """Seconds that the next turn may wait."""
+        if self._outcomes or self._suspects:
+            return 0.0
+        if self._stop_at is not None:
+            return max(0.0, min(FULL_WINDOW_TURN, self._stop_at - time.monotonic()))
+        return LONGEST_TURN
+
+    def _turn(self, patience: float, room: int | None = None) -> list[Delivery]:
+        """Commit what has ended, and bring what may run now; nothing while the broker is away."""
+        self._collect()
+        if room is None:
+            room = 0 if self._stop_at is not None else self._window.room()
+            if room == 0 and not self._outcomes and patience > 0:
+                self._wait_for_pool(min(patience, FULL_WINDOW_TURN))
+                self._collect()
+        try:
+            deliveries = self._exchange(room, 0.0 if self._outcomes and room == 0 else patience)
+        except OperationalError as exc:
+            self._back_off(exc)
+            return []
+        self._failures = 0
+        return self._admit(deliveries)
+
+    def _exchange(self, room: int, patience: float) -> list[Delivery]:
+        """One turn of the consumer; on success the outcomes are gone."""
+        consumer = self._consumer
+        assert consumer is not None
+        outcomes = self._outcomes
+        if outcomes and self._store is not None:
+            self._store_results(outcomes)
+        deliveries = consumer.turn(outcomes, room, patience)
+        self._waker.clear()
+        if outcomes:
+            self._window.settle(len(outcomes))
+            self._state.settled += len(outcomes)
+            self._outcomes = []
+        if consumer.lost:
+            self._drop_lost(consumer)
+        return deliveries
+
+    def _collect(self) -> None:
+        """Fetch from the pool what has ended."""
+        ended = self._pool.outcomes()
+        if not ended:
+            return
+        self._window.observe(ended)
+        for outcome in ended:
+            if outcome.delivery.redelivered:
+                self._suspects_running.discard(id(outcome.delivery))
+        self._outcomes += ended
+
+    def _wait_for_pool(self, patience: float) -> None:
+        """The window is full: wait until the pool ends something."""
+        self._return_stuck()
+        if not self._outcomes:
+            self._waker.wait(patience)
+            self._waker.clear()
+
+    def _store_results(self, outcomes: list[Outcome]) -> None:
+        """Results go first when they live in another store: then a message is never settled without one."""
+        assert self._store is not None
+        results = [
+            StoredResult(outcome.delivery.message.id, outcome.state, outcome.result)
+            for outcome in outcomes
+            if outcome.result is not None and outcome.delivery.message is not None
+        ]
+        if results:
+            self._store.store(results)
+            for outcome in outcomes:
+                outcome.result = None
+
+    # -- what comes in -----------------------------------------------------------------
+
+    def _admit(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """What may run now, of *deliveries* and of the suspects."""
+        if deliveries:
+            self._window.take(len(deliveries))
+            self._state.received += len(deliveries)
+            deliveries = self._gate.admit(deliveries, time.time(), self._outcomes)
+        if any(delivery.redelivered for delivery in deliveries):
+            self._suspects.extend(delivery for delivery in deliveries if delivery.redelivered)
+            deliveries = [delivery for delivery in deliveries if not delivery.redelivered]
+        if self._suspects:
+            deliveries = self._start_suspects() + deliveries
+        early = [delivery for delivery in deliveries if not self._gate.tracer.acks_late(delivery)]
+        if early and not self._settle_before(early):
+            return [delivery for delivery in deliveries if delivery not in early]
+        return deliveries
+
+    def _start_suspects(self) -> list[Delivery]:
+        """As many redelivered messages as there are slots, after the broker knows that they start."""
+        free = self._window.concurrency - len(self._suspects_running)
+        starting = [self._suspects.popleft() for _ in range(min(free, len(self._suspects)))]
+        if not starting:
+            return []
+        try:
+            assert self._consumer is not None
+            self._consumer.mark_started(starting)
+        except OperationalError as exc:
+            self._suspects.extendleft(reversed(starting))
+            self._back_off(exc)
+            return []
+        self._suspects_running.update(map(id, starting))
+        return starting
+
+    def _settle_before(self, early: list[Delivery]) -> bool:
+        """Settle messages of tasks that are acknowledged before they run; from then on they have no tag."""
+        try:
+            assert self._consumer is not None
+            self._consumer.turn([Outcome(delivery) for delivery in early], 0, 0.0)
+        except OperationalError as exc:
+            # Whether it took effect is not known, so they must not run here: if it did not,
+            # the broker delivers them again.
+            self._window.settle(len(early))
+            self._back_off(exc)
+            return False
+        for delivery in early:
+            delivery.tag = None
+        return True
+
+    def _drop_lost(self, consumer: Consumer) -> None:
+        """Forget claims that others have now: what did not start does not start, what runs runs for nothing."""
+        lost = set(map(id, consumer.lost))
+        consumer.lost.clear()
+        self._state.lost += len(lost)
+        logger.warning(
+            "%d messages were taken over by other workers because this one's lease ran out; "
+            "what becomes of them here has no effect", len(lost))
+        waiting = [*self._pool.take_back(), *self._suspects]
+        kept = [delivery for delivery in waiting if id(delivery) not in lost]
+        self._suspects = deque(delivery for delivery in kept if delivery.redelivered)
+        self._window.settle(len(waiting) - len(kept))
+        self._pool.submit([delivery for delivery in kept if not delivery.redelivered])
+
+    # -- what goes back -----------------------------------------------------------------
+
+    def _return_stuck(self) -> None:
+        """Let other workers have what waits here behind a task that takes long (D11)."""
+        running = self._pool.running()
+        if not running:
+            return
+        elapsed = time.monotonic() - min(started for _, started in running)
+        if elapsed < STUCK_AFTER or len(running) < self._window.concurrency or not self._window.is_adaptive:
+            return
+        self._window.stretch(elapsed)
+        self._hand_back(self._pool.take_back())
+
+    def _hand_back(self, unstarted: list[Delivery]) -> None:
+        """Return deliveries that did not start to the head of their queues."""
+        unstarted = [*unstarted, *self._suspects]
+        self._suspects.clear()
+        for delivery in unstarted:
+            self._suspects_running.discard(id(delivery))
+            if delivery.tag is None:
+                # Settled before it ran, so the broker no longer has it: it must run here.
+                self._pool.submit([delivery])
+            else:
+                self._outcomes.append(Outcome(delivery, Action.RETURN))
+
+    # -- faults ---------------------------------------------------------------------------
+
+    def _back_off(self, exc: OperationalError) -> None:
+        """Wait before the broker is tried again; what has ended meanwhile is kept."""
+        self._failures += 1
+        if self._max_retries is not None and self._failures > self._max_retries:
+            raise exc
+        pause = min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)
+        log = logger.warning if self._failures == 1 else logger.info
+        log("The broker is away: %s. Trying again in %.1f s; running tasks go on.", exc, pause)
+        self._state.reconnects += 1
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0 and not self._is_aborted:
+            if self._stop_at is not None and time.monotonic() >= self._stop_at:
+                return
+            self._waker.wait(min(left, FIRST_BACKOFF))
+            self._waker.clear()
+
+    def _leave(self) -> None:
+        """Settle what has ended and give back all the rest."""
+        unstarted = self._pool.take_back() + list(self._suspects)
+        self._pool.stop(force=self._is_aborted or bool(self._pool.running()))
+        with self._lock:
+            self._collect()
+            assert self._consumer is not None
+            try:
+                if self._outcomes:
+                    self._exchange(0, 0.0)
+                self._consumer.close(unstarted)
+            except OperationalError as exc:
+                logger.error(
+                    "The broker is away, so %d outcomes could not be settled: %s. Others run these tasks again "
+                    "when this worker's lease has run out.", len(self._outcomes), exc)
