@@ -322,5 +322,5 @@ def parse_kombu_member(member) -> tuple:
         raise DecodeError(f"the binding {member!r} is not UTF-8") from exc
     parts = text.split(KOMBU_SEPARATOR)
     if len(parts) != 3:
-        raise DecodeError(f"the binding {member!r} has {len(parts)} parts, not routing key, pattern and queue")
+        raise DecodeError(f"the binding {member!r} has {len(parts)} parts, not key, pattern and queue")
     return tuple(parts)

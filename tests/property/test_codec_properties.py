@@ -90,7 +90,10 @@ def test_any_bytes_read_or_raise_decode_error(data):
         pass
 
 
-@given(st.sampled_from(["datetime", "date", "time", "decimal", "uuid", "bytes", "base64", "nope", 1, None]), VALUES)
+@given(
+    st.sampled_from(["datetime", "date", "time", "decimal", "uuid", "bytes", "base64", "nope", 1, None]),
+    VALUES,
+)
 def test_a_tag_with_any_value_reads_or_raises_decode_error(marker, value):
     wire = json_dumps({"__type__": marker, "__value__": value})
     try:
