@@ -1,4 +1,4 @@
-"""A child of the prefork pool: reads deliveries, runs them one by one, writes each outcome at once (D12, D13)."""
+"""A child of the prefork pool: reads deliveries, runs them, writes each outcome at once (D12, D13)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fastq import signals
 from fastq._core.board import Board, die_with_parent
 from fastq._core.limits import SignalTimer
 from fastq._core.message import Delivery, message_from_tuple
-from fastq._core.trace import Tracer
 from fastq.worker.pools.frames import FrameDecoder, encode
+from fastq.worker.pools.tracing import make_tracer
 
 if TYPE_CHECKING:
     import socket
@@ -53,13 +53,7 @@ class Child:
         self._has_quota = options.max_tasks_per_child is not None or options.max_memory_per_child is not None
         timer = SignalTimer()
         timer.install()
-        self._tracer = Tracer(
-            app,
-            options.hostname,
-            time_limit=options.time_limit,
-            soft_time_limit=options.soft_time_limit,
-            max_redeliveries=options.max_redeliveries,
-        )
+        self._tracer = make_tracer(app, options)
         self._tracer.arm = timer.arm
         self._tracer.disarm = timer.disarm
 
@@ -96,7 +90,9 @@ class Child:
         return None
 
 
-def run_child(app: Any, options: PoolOptions, board: Board, row: int, sock: socket.socket, parent: int) -> int:
+def run_child(
+    app: Any, options: PoolOptions, board: Board, row: int, sock: socket.socket, parent: int
+) -> int:
     """Be a child, in the process just forked by *parent*; returns the exit code."""
     if die_with_parent() and os.getppid() != parent:
         return 0  # the parent died before we asked

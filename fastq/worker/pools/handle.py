@@ -55,6 +55,7 @@ class ChildHandle:
             self.given[position] = delivery
             # Tags mean something to the broker alone; whether there is one says if it acks late.
             tag = None if delivery.tag is None else position
+            assert delivery.message is not None
             items.append((delivery.message.to_tuple(), tag, delivery.queue, delivery.redelivered))
         self._end = first + len(items)
         self._given_at = monotonic()
@@ -133,7 +134,7 @@ class ChildHandle:
 
     def drain(self) -> list[Any]:
         """All the frames that a dead child has left behind."""
-        frames = []
+        frames: list[Any] = []
         while True:
             try:
                 data = self.sock.recv(READ_BYTES)
@@ -163,7 +164,7 @@ class ChildHandle:
         if not os.WIFSIGNALED(status):
             return f"exited with code {os.waitstatus_to_exitcode(status)}"
         number = os.WTERMSIG(status)
-        cause = f"was killed by signal {number} ({_signal_name(number)}); its peak memory was {peak_mib:.0f} MiB"
+        cause = f"was killed by signal {number} ({_signal_name(number)}) at {peak_mib:.0f} MiB of peak memory"
         if number == signal.SIGKILL and self.overran is None:
             cause += ", so perhaps the system ran out of memory"
         return cause

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastq._core.board import Board
 from fastq._core.message import Delivery, Outcome, outcome_from_tuple
-from fastq._core.trace import Tracer
 from fastq.worker.pools.base import Pool, PoolOptions
 from fastq.worker.pools.child import LEAVING, READY, run_child
 from fastq.worker.pools.handle import STALLED_AFTER, ChildHandle
+from fastq.worker.pools.tracing import make_tracer
 
 if TYPE_CHECKING:
     from fastq.wakeup import Waker
@@ -60,13 +60,7 @@ class PreforkPool(Pool):
 
     def __init__(self, app: Any, options: PoolOptions, waker: Waker) -> None:
         super().__init__(app, options, waker)
-        self._tracer = Tracer(
-            app,
-            options.hostname,
-            time_limit=options.time_limit,
-            soft_time_limit=options.soft_time_limit,
-            max_redeliveries=options.max_redeliveries,
-        )
+        self._tracer = make_tracer(app, options)
         self._backlog: deque[Delivery] = deque()
         self._done: list[Outcome] = []
         self._children: list[ChildHandle] = []
@@ -323,9 +317,11 @@ class PreforkPool(Pool):
             return self._tracer.timed_out(delivery, child.overran)
         if self._is_stopping:
             return self._tracer.interrupted(delivery)
-        task, task_id = delivery.message.task, delivery.message.id
-        logger.error("WorkerLostError: child %d %s while it ran %s[%s]", child.pid, cause, task, task_id)
-        return self._tracer.lost(delivery, f"child {child.pid} {cause} while it ran {task}[{task_id}]")
+        message = delivery.message
+        assert message is not None
+        what = f"{message.task}[{message.id}]"
+        logger.error("WorkerLostError: child %d %s while it ran %s", child.pid, cause, what)
+        return self._tracer.lost(delivery, f"child {child.pid} {cause} while it ran {what}")
 
     def _back_off(self, child: ChildHandle, cause: str) -> None:
         """Wait ever longer before the next fork: children die before they are ready."""

@@ -1,0 +1,32 @@
+"""What all pools share around the tracer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastq._core.trace import Tracer
+
+if TYPE_CHECKING:
+    from fastq._core.message import Delivery, Outcome
+    from fastq.worker.pools.base import PoolOptions
+
+
+def make_tracer(app: Any, options: PoolOptions) -> Tracer:
+    """A tracer of *app*'s tasks with the limits that the worker was given."""
+    return Tracer(
+        app,
+        options.hostname,
+        time_limit=options.time_limit,
+        soft_time_limit=options.soft_time_limit,
+        max_redeliveries=options.max_redeliveries,
+    )
+
+
+def exited(tracer: Tracer, delivery: Delivery, exc: BaseException) -> Outcome:
+    """The outcome of a task that raised SystemExit or its like where no process may end of it.
+
+    The same as in a child, which does end: its process is lost.
+    """
+    message = delivery.message
+    assert message is not None
+    return tracer.lost(delivery, f"{message.task}[{message.id}] raised {exc!r}")
