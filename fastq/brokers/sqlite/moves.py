@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fastq._core.message import Message, decode_envelope
 from fastq.brokers.priority import priority_step
+from fastq.brokers.redelivery import death_reason
 from fastq.brokers.sqlite.statements import SQL
 from fastq.exceptions import DecodeError
 
@@ -99,12 +100,6 @@ def redeliver(db: sqlite3.Connection, ids: Sequence[int], limit: int, now: float
             (envelope,) = db.execute(SQL["envelope"], (number,)).fetchone()
             bury(db, number, _try_decode(envelope), death_reason(count, limit, cause), now)
     give_back(db, back)
-
-
-def death_reason(count: int, limit: int, cause: str) -> str:
-    """Why a message that was taken back *count* times is not delivered again."""
-    times = "once" if count == 1 else f"{count} times"
-    return f"its worker died {times} while it held the message ({cause}); {limit} redeliveries are allowed"
 
 
 def restore(db: sqlite3.Connection, worker: int, node: str, limit: int, now: float) -> None:

@@ -1,0 +1,142 @@
+"""Results within one process, for tests: `memory://`, or `memory://NAME` for one of several."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from fastq.backends.base import Backend, BackendOptions, StoredResult
+from fastq.brokers.base import Broker
+from fastq.brokers.memory import MemoryBroker
+
+# Expired results that one call of `store` removes for each that it stores: more than one, so that
+# they can't pile up.
+SWEPT_PER_STORED = 2
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result and when it ends."""
+
+    result: StoredResult
+    expires: float | None  # monotonic seconds, None: never
+
+
+class ResultStore:
+    """What backends of one name share."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # guards everything below
+        self.results: dict[str, Stored] = {}  # by task id, oldest first
+        self.waiting: dict[str, list[queue.SimpleQueue[StoredResult]]] = {}  # mailboxes by task id
+
+    def find(self, task_id: str) -> StoredResult | None:
+        """The result of *task_id*, if it is there and has not expired."""
+        stored = self.results.get(task_id)
+        if stored is None or has_expired(stored):
+            return None
+        return stored.result
+
+    def put(self, result: StoredResult, expires: float | None) -> None:
+        """Store *result* as the newest and hand it to who waits for it, unless a SUCCESS is there."""
+        present = self.find(result.task_id)
+        if present is not None and present.state == "SUCCESS":
+            return
+        self.results.pop(result.task_id, None)
+        self.results[result.task_id] = Stored(result, expires)
+        for mailbox in self.waiting.get(result.task_id, ()):
+            mailbox.put(result)
+
+    def sweep(self, limit: int) -> int:
+        """Remove expired results from the oldest on, up to one that has not, at most *limit*."""
+        swept = 0
+        while self.results and swept < limit:
+            oldest = next(iter(self.results))
+            if not has_expired(self.results[oldest]):
+                break
+            del self.results[oldest]
+            swept += 1
+        return swept
+
+
+class MemoryBackend(Backend):
+    """Keeps results in this process."""
+
+    def __init__(self, url: str, options: BackendOptions) -> None:
+        super().__init__(url, options)
+        self.name = url.partition("://")[2].strip("/")
+        self._store = _stores.setdefault(self.name, ResultStore())
+
+    def store(self, results: Sequence[StoredResult]) -> None:
+        with self._store.lock:
+            for result in results:
+                self._store.put(result, self._expiry(result.state))
+            self._store.sweep(SWEPT_PER_STORED * len(results))
+
+    def fetch(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        with self._store.lock:
+            found = [self._store.find(task_id) for task_id in task_ids]
+        return [None if each is None else each.document for each in found]
+
+    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+        until = None if timeout is None else time.monotonic() + timeout
+        mailbox: queue.SimpleQueue[StoredResult] = queue.SimpleQueue()
+        wanted = dict.fromkeys(task_ids)
+        with self._store.lock:
+            for task_id in wanted:
+                if (present := self._store.find(task_id)) is not None:
+                    mailbox.put(present)
+                self._store.waiting.setdefault(task_id, []).append(mailbox)
+        try:
+            while True:
+                left = None if until is None else max(until - time.monotonic(), 0.0)
+                try:
+                    arrived = mailbox.get(timeout=left)
+                except queue.Empty:
+                    return
+                yield arrived.task_id, arrived.document
+        finally:
+            self._leave(wanted, mailbox)
+
+    def _leave(self, task_ids: Collection[str], mailbox: queue.SimpleQueue[StoredResult]) -> None:
+        with self._store.lock:
+            for task_id in task_ids:
+                mailboxes = self._store.waiting[task_id]
+                mailboxes.remove(mailbox)
+                if not mailboxes:
+                    del self._store.waiting[task_id]
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        with self._store.lock:
+            for task_id in task_ids:
+                self._store.results.pop(task_id, None)
+
+    def cleanup(self) -> int:
+        with self._store.lock:
+            expired = [task_id for task_id, stored in self._store.results.items() if has_expired(stored)]
+            for task_id in expired:
+                del self._store.results[task_id]
+        return len(expired)
+
+    def shares_store_with(self, broker: Broker) -> bool:
+        return isinstance(broker, MemoryBroker) and broker.name == self.name
+
+    def close(self) -> None:
+        """Do nothing: there is no connection, and what is stored stays."""
+
+    def _expiry(self, state: str) -> float | None:
+        seconds = self.options.expires
+        if state == "FAILURE" and self.options.failure_expires is not None:
+            seconds = self.options.failure_expires
+        return None if seconds is None else time.monotonic() + seconds
+
+
+def has_expired(stored: Stored) -> bool:
+    """Whether *stored* is past its end."""
+    return stored.expires is not None and stored.expires <= time.monotonic()
+
+
+_stores: dict[str, ResultStore] = {}

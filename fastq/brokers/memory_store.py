@@ -1,0 +1,191 @@
+"""What the memory broker keeps: queues, schedule, claims and dead set of one URL, within one process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING
+
+from fastq._core.message import Delivery, Message
+from fastq.brokers.base import TaskPlace
+from fastq.brokers.priority import STEPS, priority_step
+from fastq.brokers.redelivery import death_reason
+
+if TYPE_CHECKING:
+    from fastq.wakeup import Waker
+
+
+@dataclass(slots=True)
+class Item:
+    """A message that was put back, and what is known of it."""
+
+    message: Message
+    queued_at: float  # unix seconds
+    redelivered: int = 0
+
+
+@dataclass(slots=True)
+class Claim:
+    """A message that a worker holds."""
+
+    item: Item
+    delivery: Delivery
+    is_started: bool = False
+
+
+@dataclass(slots=True)
+class Worker:
+    """A consumer's hold on its claims."""
+
+    node: str
+    lease_until: float  # monotonic
+    claims: dict[int, Claim] = field(default_factory=dict)  # by tag
+
+
+@dataclass(slots=True)
+class Dead:
+    """An item of the dead set."""
+
+    item: Item
+    reason: str
+    died_at: float  # unix seconds
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A consumer that has found nothing."""
+
+    queues: frozenset[str]
+    waker: Waker
+
+
+class MemoryStore:
+    """What brokers of one URL share. Its methods are called with `lock` held."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pid = os.getpid()
+        self.lock = threading.Lock()  # guards everything below
+        self.ready: defaultdict[tuple[str, int], deque[Item]] = defaultdict(deque)  # by queue and step
+        self.delayed: list[tuple[float, int, Item]] = []  # heap of (due, serial, item)
+        self.dead: list[Dead] = []
+        self.workers: dict[int, Worker] = {}  # by epoch
+        self.waiting: list[Waiting] = []
+        self.serials = count(1)
+
+    def put(self, item: Item, now: float, due: float | None = None) -> None:
+        """Put *item* at the tail of its queue, or the schedule if *due* is after *now*; wake who waits."""
+        message = item.message
+        if due is not None and due > now:
+            heappush(self.delayed, (due, next(self.serials), item))
+        else:
+            self.ready[message.queue, priority_step(message.priority)].append(item)
+        for each in self.waiting:
+            if message.queue in each.queues or due is not None:
+                each.waker.set()
+
+    def put_first(self, item: Item) -> None:
+        """Put *item* at the head of its queue; wake who waits."""
+        message = item.message
+        self.ready[message.queue, priority_step(message.priority)].appendleft(item)
+        for each in self.waiting:
+            if message.queue in each.queues:
+                each.waker.set()
+
+    def put_back(self, item: Item, limit: int, cause: str) -> None:
+        """Put *item* at the head of its queue, counted up; past *limit* redeliveries into the dead set."""
+        item.redelivered += 1
+        if item.redelivered <= limit:
+            self.put_first(item)
+            return
+        self.dead.append(Dead(item, death_reason(item.redelivered, limit, cause), time.time()))
+
+    def take(self, queue: str, room: int) -> list[Item]:
+        """Remove and return the first items of *queue*, at most *room*."""
+        taken: list[Item] = []
+        for step in STEPS:
+            line = self.ready.get((queue, step))
+            while line and len(taken) < room:
+                taken.append(line.popleft())
+        return taken
+
+    def move_due(self, now: float) -> None:
+        """Put what is due at the tail of its queue."""
+        while self.delayed and self.delayed[0][0] <= now:
+            item = heappop(self.delayed)[2]
+            item.queued_at = now
+            self.put(item, now)
+
+    def restore(self, limit: int) -> None:
+        """Take away the claims of workers whose lease ran out."""
+        mono = time.monotonic()
+        for epoch in [epoch for epoch, worker in self.workers.items() if worker.lease_until <= mono]:
+            worker = self.workers.pop(epoch)
+            for claim in reversed(worker.claims.values()):
+                if claim.is_started or not claim.item.redelivered:
+                    self.put_back(claim.item, limit, f"the lease of {worker.node} ran out")
+                else:
+                    self.put_first(claim.item)
+
+    def head(self, queue: str) -> Item:
+        """The next item of *queue*, which has one."""
+        return next(line[0] for step in STEPS if (line := self.ready.get((queue, step))))
+
+    def exhume(self, names: Iterable[str] | None, queue: str | None) -> list[Dead]:
+        """Remove and return entries of the dead set; None stands for all."""
+        wanted = None if names is None else set(names)
+        taken: list[Dead] = []
+        kept: list[Dead] = []
+        for each in self.dead:
+            message = each.item.message
+            is_wanted = (wanted is None or message.id in wanted) and queue in (None, message.queue)
+            (taken if is_wanted else kept).append(each)
+        self.dead = kept
+        return taken
+
+    def places(self) -> Iterator[tuple[Item, TaskPlace]]:
+        """Each item with the place where it lies."""
+        for line in self.ready.values():
+            for item in line:
+                yield item, _place("queued", item)
+        for due, _, item in self.delayed:
+            yield item, _place("delayed", item, until=due)
+        for worker in self.workers.values():
+            for claim in worker.claims.values():
+                yield claim.item, _place("claimed", claim.item, worker=worker.node)
+        for dead in self.dead:
+            yield dead.item, _place("dead", dead.item, reason=dead.reason)
+
+    def next_event(self) -> float:
+        """Seconds until a message is due or a lease ends; 0 if that is past."""
+        due = self.delayed[0][0] - time.time() if self.delayed else float("inf")
+        leases = [worker.lease_until for worker in self.workers.values()]
+        return max(min(due, min(leases, default=float("inf")) - time.monotonic()), 0.0)
+
+
+def _place(
+    state: str, item: Item, until: float | None = None, worker: str | None = None, reason: str | None = None
+) -> TaskPlace:
+    return TaskPlace(
+        state=state,
+        queue=item.message.queue,
+        until=until,
+        worker=worker,
+        reason=reason,
+        redelivered=item.redelivered,
+    )
+
+
+_stores: dict[str, MemoryStore] = {}  # by name
+
+
+def open_store(url: str) -> MemoryStore:
+    """The store of this process that *url* names, made when it is first asked for."""
+    name = url.partition("://")[2].strip("/")
+    return _stores.setdefault(name, MemoryStore(name))

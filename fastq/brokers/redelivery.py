@@ -1,0 +1,9 @@
+"""Why a message that was taken back too often is not delivered again (D2)."""
+
+from __future__ import annotations
+
+
+def death_reason(count: int, limit: int, cause: str) -> str:
+    """What the dead set says of a message that was taken back *count* times; *cause* tells of the last."""
+    times = "once" if count == 1 else f"{count} times"
+    return f"its worker died {times} while it held the message ({cause}); {limit} redeliveries are allowed"
