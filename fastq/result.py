@@ -36,7 +36,7 @@ def allow_join_result() -> Iterator[None]:
 
 
 def assert_will_not_block() -> None:
-    """Raise `RuntimeError` in a task: a pool whose tasks wait for each other's results can stand still for ever."""
+    """Raise `RuntimeError` in a task: a pool whose tasks wait for each other can stand still for ever."""
     if current_request() is not None and not _may_join.get():
         raise RuntimeError(
             "Never call result.get() within a task: the pool can stand still when all its tasks wait. "
@@ -51,12 +51,18 @@ class AsyncResult(Generic[R]):
 
     TimeoutError = TimeoutError
 
-    def __init__(self, id: str, backend: Any = None, task_name: str | None = None, app: FastQ | None = None,
-                 parent: AsyncResult[Any] | None = None) -> None:
+    def __init__(
+        self,
+        id: str,
+        backend: Any = None,
+        task_name: str | None = None,
+        app: FastQ | None = None,
+        parent: AsyncResult[Any] | None = None,
+    ) -> None:
         if not id:
             raise ValueError(f"AsyncResult needs a task id, not {id!r}")
         self.id = id
-        self.app = app_or_default(app)
+        self.app = app_or_default() if app is None else app
         self.task_name = task_name
         self.parent = parent
         self.ignored = False
@@ -64,10 +70,18 @@ class AsyncResult(Generic[R]):
 
     # -- waiting --------------------------------------------------------------
 
-    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5, no_ack: bool = True,
-            follow_parents: bool = True, callback: Callable[[str, Any], Any] | None = None,
-            on_message: Callable[[dict[str, Any]], Any] | None = None, on_interval: Callable[[], Any] | None = None,
-            disable_sync_subtasks: bool = True) -> R:
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        follow_parents: bool = True,
+        callback: Callable[[str, Any], Any] | None = None,
+        on_message: Callable[[dict[str, Any]], Any] | None = None,
+        on_interval: Callable[[], Any] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> R:
         """Wait for the task and return its result.
 
         Raises what the task raised (unless *propagate* is false: then it is returned), and
@@ -92,13 +106,20 @@ class AsyncResult(Generic[R]):
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
         """As `get`, without blocking the event loop."""
-        return await self.app.in_thread(self.get, timeout=timeout, propagate=propagate, disable_sync_subtasks=False)
+        return await self.app.in_thread(
+            self.get, timeout=timeout, propagate=propagate, disable_sync_subtasks=False
+        )
 
     def __await__(self) -> Any:
         return self.aget().__await__()
 
-    def _wait(self, timeout: float | None, interval: float, on_message: Callable[[dict[str, Any]], Any] | None,
-              on_interval: Callable[[], Any] | None) -> dict[str, Any]:
+    def _wait(
+        self,
+        timeout: float | None,
+        interval: float,
+        on_message: Callable[[dict[str, Any]], Any] | None,
+        on_interval: Callable[[], Any] | None,
+    ) -> dict[str, Any]:
         deadline = None if timeout is None else time.monotonic() + timeout
         backend = self._backend()
         while True:
@@ -112,7 +133,9 @@ class AsyncResult(Generic[R]):
                     self._meta = meta
                     return meta
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"the task {self.id} has no result after {timeout} s; its state is {self.state}")
+                raise TimeoutError(
+                    f"the task {self.id} has no result after {timeout} s; its state is {self.state}"
+                )
             if on_interval is not None:
                 on_interval()
 
@@ -282,12 +305,25 @@ class EagerResult(AsyncResult[R]):
 
     __slots__ = ()
 
-    def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None) -> None:
+    def __init__(
+        self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
+    ) -> None:
         super().__init__(id, task_name=name)
-        self._meta = {"status": state, "result": ret_value, "traceback": traceback, "children": [], "name": name}
+        self._meta = {
+            "status": state,
+            "result": ret_value,
+            "traceback": traceback,
+            "children": [],
+            "name": name,
+        }
 
-    def get(self, timeout: float | None = None, propagate: bool = True, disable_sync_subtasks: bool = True,
-            **_unused: Any) -> R:
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        disable_sync_subtasks: bool = True,
+        **_unused: Any,
+    ) -> R:
         """What the task returned; raises what it raised."""
         assert self._meta is not None
         if disable_sync_subtasks:

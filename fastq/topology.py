@@ -12,10 +12,18 @@ class Exchange:
 
     __slots__ = ("arguments", "durable", "name", "type")
 
-    def __init__(self, name: str = "", type: str = "direct", *, durable: bool = True,
-                 arguments: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "",
+        type: str = "direct",
+        *,
+        durable: bool = True,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
         if type not in EXCHANGE_TYPES:
-            raise ValueError(f"exchange {name!r} has the type {type!r}; use one of {', '.join(EXCHANGE_TYPES)}")
+            raise ValueError(
+                f"exchange {name!r} has the type {type!r}; use one of {', '.join(EXCHANGE_TYPES)}"
+            )
         self.name = name
         self.type = type
         self.durable = durable
@@ -33,9 +41,16 @@ class Queue:
 
     __slots__ = ("durable", "exchange", "max_priority", "name", "queue_arguments", "routing_key")
 
-    def __init__(self, name: str, exchange: Exchange | str | None = None, routing_key: str | None = None, *,
-                 durable: bool = True, max_priority: int | None = None,
-                 queue_arguments: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        exchange: Exchange | str | None = None,
+        routing_key: str | None = None,
+        *,
+        durable: bool = True,
+        max_priority: int | None = None,
+        queue_arguments: dict[str, Any] | None = None,
+    ) -> None:
         if not name:
             raise ValueError("a queue needs a name")
         self.name = name
@@ -50,7 +65,7 @@ class Queue:
 
 
 def queue_from(declared: Any) -> Queue:
-    """The `Queue` for *declared*: one of ours, a name, a map of options, or kombu's object of the same shape."""
+    """The `Queue` for *declared*: one of ours, a name, a map of options, or kombu's object."""
     if isinstance(declared, Queue):
         return declared
     if isinstance(declared, str):
@@ -61,8 +76,12 @@ def queue_from(declared: Any) -> Queue:
         exchange_type = options.pop("exchange_type", "direct")
         if isinstance(exchange, str):
             exchange = Exchange(exchange, exchange_type)
-        return Queue(options.pop("name"), exchange, options.pop("routing_key", options.pop("binding_key", None)),
-                     **options)
+        return Queue(
+            options.pop("name"),
+            exchange,
+            options.pop("routing_key", options.pop("binding_key", None)),
+            **options,
+        )
     exchange = getattr(declared, "exchange", None)
     return Queue(
         declared.name,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 
-def argument_check(function: Callable[..., Any], name: str) -> Callable[[Sequence[Any], Mapping[str, Any]], None]:
-    """A function ``(args, kwargs)`` that raises the `TypeError` which calling *function* would raise.
+def signature_stub(function: Callable[..., Any], name: str) -> Callable[..., None]:
+    """An empty function with *function*'s parameters: a call that does not fit raises the same `TypeError`.
 
-    `inspect.Signature.bind` takes 5 µs. So an empty function with the same parameters is
-    made and called: the interpreter checks for us, in 0.1 µs.
+    `inspect.Signature.bind` takes 5 µs; the interpreter checks a call in 0.1 µs.
     """
     signature = inspect.signature(function)
     taken = dict.fromkeys(signature.parameters)
@@ -33,9 +32,5 @@ def argument_check(function: Callable[..., Any], name: str) -> Callable[[Sequenc
     title = title if title.isidentifier() else "task"
     namespace: dict[str, Any] = {}
     exec(f"def {title}({', '.join(parts)}): pass", namespace)
-    empty = namespace[title]
-
-    def check(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        empty(*args, **kwargs)
-
-    return check
+    stub: Callable[..., None] = namespace[title]
+    return stub

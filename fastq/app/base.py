@@ -55,11 +55,24 @@ class FastQ:
 
     Task: type[Task[Any, Any]] = Task
 
-    def __init__(self, main: str | None = None, *, broker: str | None = None, backend: str | None = None,
-                 include: str | Iterable[str] = (), config_source: Any = None, namespace: str | None = None,
-                 changes: Mapping[str, Any] | None = None, set_as_current: bool = True,
-                 task_cls: type[Task[Any, Any]] | str | None = None, autofinalize: bool = True,
-                 loader: Any = None, strict_typing: bool = True, fixups: Any = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        include: str | Iterable[str] = (),
+        config_source: Any = None,
+        namespace: str | None = None,
+        changes: Mapping[str, Any] | None = None,
+        set_as_current: bool = True,
+        task_cls: type[Task[Any, Any]] | str | None = None,
+        autofinalize: bool = True,
+        loader: Any = None,
+        strict_typing: bool = True,
+        fixups: Any = None,
+        **settings: Any,
+    ) -> None:
         self.main = main
         self.conf = Settings(namespace=namespace)
         if config_source is not None:
@@ -96,7 +109,9 @@ class FastQ:
 
     # -- configuration ----------------------------------------------------------
 
-    def config_from_object(self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None) -> None:
+    def config_from_object(
+        self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None
+    ) -> None:
         """Read settings from a module's name, a module, a class, an object or a map."""
         self.conf.config_from_object(obj, silent=silent, force=force, namespace=namespace)
 
@@ -135,10 +150,18 @@ class FastQ:
     @overload
     def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(self, *, bind: Literal[True], **options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    def task(
+        self, *, bind: Literal[True], **options: Any
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
     @overload
-    def task(self, *, name: str | None = ..., base: type[Task[Any, Any]] | None = ..., bind: Literal[False] = ...,
-             **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(
+        self,
+        *,
+        name: str | None = ...,
+        base: type[Task[Any, Any]] | None = ...,
+        bind: Literal[False] = ...,
+        **options: Any,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *args: Any, **options: Any) -> Any:
         """Make a function a task: ``@app.task`` or ``@app.task(name=…, bind=True, …)``.
 
@@ -151,10 +174,19 @@ class FastQ:
             raise TypeError("@app.task takes options by name: @app.task(bind=True, …)")
         return lambda function: self._define(function, **options)
 
-    def _define(self, function: Callable[..., Any], *, name: str | None = None, base: type[Task[Any, Any]] | str | None = None,
-                bind: bool = False, pydantic: bool = False, shared: bool = False, lazy: bool = True,
-                **options: Any) -> Task[Any, Any]:
-        if isinstance(function, Task) or isinstance(function, current.Proxy):
+    def _define(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        base: type[Task[Any, Any]] | str | None = None,
+        bind: bool = False,
+        pydantic: bool = False,
+        shared: bool = False,
+        lazy: bool = True,
+        **options: Any,
+    ) -> Task[Any, Any]:
+        if isinstance(function, Task | current.Proxy):
             raise TypeError(f"{function!r} is a task already: apply one decorator to the function")
         name = name or self.gen_task_name(function.__name__, function.__module__)
         if name in self.tasks:
@@ -163,14 +195,24 @@ class FastQ:
         task = kind()
         run = function
         if pydantic:
-            from fastq.app.models import with_models
+            from fastq.app.models import dump_models, with_models
 
-            run = with_models(function, bind=bind, strict=options.pop("pydantic_strict", False),
-                              context=options.pop("pydantic_context", None),
-                              dump_kwargs=options.pop("pydantic_dump_kwargs", None))
+            options["dump_models"] = dump_models
+            run = with_models(
+                function,
+                bind=bind,
+                strict=options.pop("pydantic_strict", False),
+                context=options.pop("pydantic_context", None),
+                dump_kwargs=options.pop("pydantic_dump_kwargs", None),
+            )
         task.run = run.__get__(task, kind) if bind else run
-        for option, value in {"name": name, "__doc__": function.__doc__, "__module__": function.__module__,
-                              "__wrapped__": function, **options}.items():
+        for option, value in {
+            "name": name,
+            "__doc__": function.__doc__,
+            "__module__": function.__module__,
+            "__wrapped__": function,
+            **options,
+        }.items():
             setattr(task, option, value)
         return self.register_task(task)
 
@@ -199,8 +241,12 @@ class FastQ:
             module = self.main or (spec.name if spec is not None else Path(file).stem if file else module)
         return f"{module}.{name}"
 
-    def autodiscover_tasks(self, packages: Iterable[str] | Callable[[], Iterable[str]] | None = None,
-                           related_name: str | None = "tasks", force: bool = False) -> None:
+    def autodiscover_tasks(
+        self,
+        packages: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+        related_name: str | None = "tasks",
+        force: bool = False,
+    ) -> None:
         """Import module *related_name* of every package, when a worker starts or, with *force*, now."""
         if force:
             _discover(packages, related_name)
@@ -229,7 +275,9 @@ class FastQ:
 
     # -- sending --------------------------------------------------------------------
 
-    def send(self, messages: list[Message], options: Mapping[str, Any], task: Task[Any, Any] | None = None) -> AsyncResult[Any]:
+    def send(
+        self, messages: list[Message], options: Mapping[str, Any], task: Task[Any, Any] | None = None
+    ) -> AsyncResult[Any]:
         """Publish the *messages* of one call and return its result."""
         message = messages[0]
         if options.get("retry") is False:
@@ -241,8 +289,13 @@ class FastQ:
         if request is not None and options.get("add_to_parent", True) and (task is None or task.trail):
             request.children.append(result.as_tuple())
         if signals.after_task_publish.receivers:
-            signals.after_task_publish.send(sender=message.task, headers=message.headers, body=message.body,
-                                            exchange=message.exchange, routing_key=message.routing_key)
+            signals.after_task_publish.send(
+                sender=message.task,
+                headers=message.headers,
+                body=message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+            )
         return result
 
     def publish(self, messages: list[Message], deadline: float | None = None) -> None:
@@ -253,8 +306,13 @@ class FastQ:
         else:
             self.broker.publish(messages, deadline)
 
-    def send_task(self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-                  **options: Unpack[SendOptions]) -> AsyncResult[Any]:
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> AsyncResult[Any]:
         """Send a task by its name alone; the code need not be here."""
         sending.check_options(options)
         args = () if args is None else args
@@ -275,16 +333,18 @@ class FastQ:
         results: list[AsyncResult[Any]] = []
         block: list[Message] = []
         for call in calls:
-            target, args, kwargs, options = (*call, *((), {}, {})[len(call) - 1:])
+            target, args, kwargs, options = (*call, *((), {}, {})[len(call) - 1 :])
             task = self.tasks.get(target) if isinstance(target, str) else target
             if task is not None:
                 task.prepare()
-                if task._check_arguments is not None:
-                    task._check_arguments(args, kwargs)
+                if task.check_arguments is not None:
+                    task.check_arguments(*args, **kwargs)
             if options:
                 sending.check_options(options)
             merged = task.message_options | options if task is not None and task.message_options else options
-            messages = sending.compose(self, target if task is None else task.name, task, args, kwargs, merged)
+            messages = sending.compose(
+                self, target if task is None else task.name, task, args, kwargs, merged
+            )
             block += messages
             results.append(AsyncResult(messages[0].id, app=self, task_name=messages[0].task))
             if len(block) >= BLOCK:
@@ -352,8 +412,13 @@ class FastQ:
         """Store a *state* that is not the task's last, now."""
         if self.backend is None:
             return
-        document = {"status": state, "result": self.dump_exception(meta) if isinstance(meta, BaseException) else meta,
-                    "traceback": None, "children": request.children if request is not None else [], "task_id": task_id}
+        document = {
+            "status": state,
+            "result": self.dump_exception(meta) if isinstance(meta, BaseException) else meta,
+            "traceback": None,
+            "children": request.children if request is not None else [],
+            "task_id": task_id,
+        }
         encode = self.result_encoder() or json_dumps
         self.backend.store([StoredResult(task_id, state, encode(document))])
 
@@ -365,8 +430,12 @@ class FastQ:
         compression = message.headers.get("compression")
         if compression:
             body = serialization.decompress(body, compression)
-        return serialization.loads(body, message.content_type, message.content_encoding,
-                                   serialization.content_types(self.conf.accept_content))
+        return serialization.loads(
+            body,
+            message.content_type,
+            message.content_encoding,
+            serialization.content_types(self.conf.accept_content),
+        )
 
     # -- broker and backend -------------------------------------------------------------
 
@@ -378,15 +447,18 @@ class FastQ:
                 if self._broker is None:
                     conf = self.conf
                     url = conf.broker_write_url or conf.broker_url or EMBEDDED_URL
-                    self._broker = open_broker(url, BrokerOptions(
-                        transport_options=dict(conf.broker_transport_options),
-                        ssl=conf.broker_use_ssl,
-                        connect_timeout=conf.broker_connection_timeout,
-                        publish_deadline=conf.task_publish_deadline,
-                        lease=conf.worker_lease,
-                        max_redeliveries=conf.task_max_redeliveries,
-                        app_name=self.main or "fastq",
-                    ))
+                    self._broker = open_broker(
+                        url,
+                        BrokerOptions(
+                            transport_options=dict(conf.broker_transport_options),
+                            ssl=conf.broker_use_ssl,
+                            connect_timeout=conf.broker_connection_timeout,
+                            publish_deadline=conf.task_publish_deadline,
+                            lease=conf.worker_lease,
+                            max_redeliveries=conf.task_max_redeliveries,
+                            app_name=self.main or "fastq",
+                        ),
+                    )
         return self._broker
 
     @property
@@ -400,15 +472,18 @@ class FastQ:
                 if url is None and broker_url.partition("://")[0] in EMBEDDED_SCHEMES:
                     url = broker_url
                 if url and url != "disabled" and url != "disabled://":
-                    self._backend = open_backend(url, BackendOptions(
-                        transport_options=dict(conf.result_backend_transport_options),
-                        ssl=conf.redis_backend_use_ssl or False,
-                        expires=_seconds(conf.result_expires),
-                        failure_expires=_seconds(conf.result_failure_expires),
-                        connect_timeout=conf.broker_connection_timeout,
-                        deadline=conf.task_publish_deadline,
-                        app_name=self.main or "fastq",
-                    ))
+                    self._backend = open_backend(
+                        url,
+                        BackendOptions(
+                            transport_options=dict(conf.result_backend_transport_options),
+                            ssl=conf.redis_backend_use_ssl or False,
+                            expires=_seconds(conf.result_expires),
+                            failure_expires=_seconds(conf.result_failure_expires),
+                            connect_timeout=conf.broker_connection_timeout,
+                            deadline=conf.task_publish_deadline,
+                            app_name=self.main or "fastq",
+                        ),
+                    )
                 self._is_backend_open = True
         return self._backend
 

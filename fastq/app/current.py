@@ -68,7 +68,7 @@ def remove_app(app: FastQ) -> None:
 
 
 class Proxy:
-    """An object whose every attribute is that of what *get* gives now; Celery's names for it are public API."""
+    """Has every attribute of what *get* gives now: Celery's API has names for the current app and task."""
 
     __slots__ = ("_get",)
 

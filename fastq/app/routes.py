@@ -37,7 +37,9 @@ class Router:
         self._version = -1
         self.queues: dict[str, Queue] = {}
 
-    def route(self, name: str, options: Mapping[str, Any], args: Any = (), kwargs: Any = None, task: Any = None) -> Route:
+    def route(
+        self, name: str, options: Mapping[str, Any], args: Any = (), kwargs: Any = None, task: Any = None
+    ) -> Route:
         """The route of a call of *name*; what *options* say of queue, exchange or routing_key comes first."""
         if self._version != self._conf.version:
             self._load()
@@ -93,10 +95,16 @@ class Router:
         routing_key = merged.pop("routing_key", None)
         if queue is None and (exchange or routing_key):
             return self._published(_name(exchange), routing_key or "", merged)
-        target = queue_from(queue) if queue is not None and not isinstance(queue, str) else self.queue(
-            queue or self._conf.task_default_queue)
-        return Route([target.name], target.exchange.name, routing_key or target.routing_key, merged) \
-            if target.exchange.name else Route([target.name], "", target.name, merged)
+        target = (
+            queue_from(queue)
+            if queue is not None and not isinstance(queue, str)
+            else self.queue(queue or self._conf.task_default_queue)
+        )
+        return (
+            Route([target.name], target.exchange.name, routing_key or target.routing_key, merged)
+            if target.exchange.name
+            else Route([target.name], "", target.name, merged)
+        )
 
     def _published(self, exchange: str, routing_key: str, options: dict[str, Any]) -> Route:
         """The route of a message that is published to an exchange, not to a queue."""
@@ -106,7 +114,7 @@ class Router:
         queues = bindings.route(routing_key) if bindings is not None else []
         if not queues:
             raise QueueNotFound(
-                f"no queue of task_queues is bound to exchange {exchange!r} with a pattern for routing key {routing_key!r}"
+                f"no queue of task_queues is bound to exchange {exchange!r} for the key {routing_key!r}"
             )
         return Route(queues, exchange, routing_key, options)
 

@@ -26,7 +26,9 @@ class SendOptions(TypedDict, total=False):
     task_id: str | None
     countdown: float | timedelta | None  # seconds from now to the earliest start
     eta: datetime | None  # the earliest start; naive means the app's timezone
-    expires: float | timedelta | datetime | None  # seconds from now, or the time after which it must not start
+    expires: (
+        float | timedelta | datetime | None
+    )  # seconds from now, or the time after which it must not start
     queue: Any  # a name or a Queue
     exchange: Any  # a name or an Exchange
     routing_key: str | None
@@ -72,7 +74,9 @@ def check_options(options: Mapping[str, Any]) -> None:
             continue
         if name in CANVAS_OPTIONS:
             if options[name]:
-                raise FastQError(f"the option {name!r} belongs to canvas, which this version does not have yet")
+                raise FastQError(
+                    f"the option {name!r} belongs to canvas, which this version does not have yet"
+                )
             continue
         raise TypeError(f"apply_async takes no option {name!r}{nearest_name(name, KNOWN_OPTIONS)}")
 
@@ -96,9 +100,17 @@ def _forget_origin() -> None:
 os.register_at_fork(after_in_child=_forget_origin)
 
 
-def compose(app: FastQ, name: str, task: Task[..., Any] | None, args: Sequence[Any], kwargs: Mapping[str, Any],
-            options: Mapping[str, Any]) -> list[Message]:
+def compose(
+    app: FastQ,
+    name: str,
+    task: Task[..., Any] | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> list[Message]:
     """The messages of one call: one, or one for each queue that a topic or fanout exchange reaches."""
+    if task is not None and task.dump_models is not None:
+        args, kwargs = task.dump_models(args, kwargs)
     request = current_request()
     task_id = options.get("task_id") or new_id()
     headers: dict[str, Any] = {
@@ -125,14 +137,30 @@ def compose(app: FastQ, name: str, task: Task[..., Any] | None, args: Sequence[A
     return _messages(app, name, task_id, task, (args, kwargs, NO_EMBED), headers, properties, route, options)
 
 
-def _messages(app: FastQ, name: str, task_id: str, task: Task[..., Any] | None, body: tuple[Any, ...],
-              headers: dict[str, Any], properties: dict[str, Any], route: Any, options: Mapping[str, Any]) -> list[Message]:
+def _messages(
+    app: FastQ,
+    name: str,
+    task_id: str,
+    task: Task[..., Any] | None,
+    body: tuple[Any, ...],
+    headers: dict[str, Any],
+    properties: dict[str, Any],
+    route: Any,
+    options: Mapping[str, Any],
+) -> list[Message]:
     """Serialize *body*, and address it to every queue of *route*."""
     conf = app.conf
     if signals.before_task_publish.receivers:
         signals.before_task_publish.send(
-            sender=name, body=body, exchange=route.exchange, routing_key=route.routing_key, headers=headers,
-            properties=properties, declare=[], retry_policy=options.get("retry_policy") or conf.task_publish_retry_policy)
+            sender=name,
+            body=body,
+            exchange=route.exchange,
+            routing_key=route.routing_key,
+            headers=headers,
+            properties=properties,
+            declare=[],
+            retry_policy=options.get("retry_policy") or conf.task_publish_retry_policy,
+        )
     serializer = options.get("serializer") or (conf.task_serializer if task is None else task.serializer)
     if serializer == "json":
         content_type, content_encoding, data = "application/json", "utf-8", json_dumps(body)
@@ -146,15 +174,28 @@ def _messages(app: FastQ, name: str, task_id: str, task: Task[..., Any] | None, 
     if "eta" in headers and not app.broker.has_celery_peers:
         due = datetime.fromisoformat(headers["eta"]).timestamp()
     return [
-        Message(name, task_id, headers, data, queue=queue, properties=properties, content_type=content_type,
-                content_encoding=content_encoding, exchange=route.exchange, routing_key=route.routing_key,
-                priority=priority, due=due)
+        Message(
+            name,
+            task_id,
+            headers,
+            data,
+            queue=queue,
+            properties=properties,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            exchange=route.exchange,
+            routing_key=route.routing_key,
+            priority=priority,
+            due=due,
+        )
         for queue in route.queues
     ]
 
 
-def _apply_options(app: FastQ, options: Mapping[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
-    """Write what the call said into *headers* and *properties*; what it did not say stays out of the message."""
+def _apply_options(
+    app: FastQ, options: Mapping[str, Any], headers: dict[str, Any], properties: dict[str, Any]
+) -> None:
+    """Write what the call said into *headers* and *properties*; the rest stays out of the message."""
     own = options.get("headers")
     if own:
         headers.update(own)
@@ -168,9 +209,17 @@ def _apply_options(app: FastQ, options: Mapping[str, Any], headers: dict[str, An
         expires = aware(app, expires) if isinstance(expires, datetime) else from_now(app, expires)
         headers["expires"] = expires.isoformat()
         properties["expiration"] = str(max(0, int((expires - app.now_utc()).total_seconds() * 1000)))
-    for option, header in (("shadow", "shadow"), ("group_id", "group"), ("group_index", "group_index"),
-                           ("retries", "retries"), ("root_id", "root_id"), ("parent_id", "parent_id"),
-                           ("ignore_result", "ignore_result"), ("argsrepr", "argsrepr"), ("kwargsrepr", "kwargsrepr")):
+    for option, header in (
+        ("shadow", "shadow"),
+        ("group_id", "group"),
+        ("group_index", "group_index"),
+        ("retries", "retries"),
+        ("root_id", "root_id"),
+        ("parent_id", "parent_id"),
+        ("ignore_result", "ignore_result"),
+        ("argsrepr", "argsrepr"),
+        ("kwargsrepr", "kwargsrepr"),
+    ):
         value = options.get(option)
         if value is not None:
             headers[header] = value
@@ -184,11 +233,23 @@ def _apply_options(app: FastQ, options: Mapping[str, Any], headers: dict[str, An
         properties["delivery_mode"] = {"transient": 1, "persistent": 2}.get(mode, mode)
 
 
-def retry_of(app: FastQ, message: Message, *, retries: int, eta: datetime, args: Any = None, kwargs: Any = None,
-             options: Mapping[str, Any] = NO_OPTIONS) -> Message:
-    """The message that runs *message*'s task again at *eta*: same id, same queue, same everything that is not given."""
+def retry_of(
+    app: FastQ,
+    message: Message,
+    *,
+    retries: int,
+    eta: datetime,
+    args: Any = None,
+    kwargs: Any = None,
+    options: Mapping[str, Any] = NO_OPTIONS,
+) -> Message:
+    """The message that runs *message*'s task again at *eta*: the same in everything that is not given."""
     headers = {key: value for key, value in message.headers.items() if not key.startswith("x-death")}
-    properties = {key: value for key, value in message.properties.items() if key not in ("delivery_tag", "delivery_info")}
+    properties = {
+        key: value
+        for key, value in message.properties.items()
+        if key not in ("delivery_tag", "delivery_info")
+    }
     headers["parent_id"] = message.id
     body = message.body
     if args is not None or kwargs is not None:
@@ -204,10 +265,19 @@ def retry_of(app: FastQ, message: Message, *, retries: int, eta: datetime, args:
     queue = options.get("queue") or message.queue
     moved = queue != message.queue
     return Message(
-        message.task, message.id, headers, body, queue=queue, properties=properties, content_type=message.content_type,
-        content_encoding=message.content_encoding, exchange="" if moved else message.exchange,
-        routing_key=queue if moved else message.routing_key, priority=options.get("priority", message.priority),
-        due=eta.timestamp())
+        message.task,
+        message.id,
+        headers,
+        body,
+        queue=queue,
+        properties=properties,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        exchange="" if moved else message.exchange,
+        routing_key=queue if moved else message.routing_key,
+        priority=options.get("priority", message.priority),
+        due=eta.timestamp(),
+    )
 
 
 def from_now(app: FastQ, seconds: float | timedelta) -> datetime:
@@ -220,4 +290,3 @@ def aware(app: FastQ, when: datetime) -> datetime:
     if when.tzinfo is None:
         when = when.replace(tzinfo=app.timezone)
     return when.astimezone(timezone.utc)
-

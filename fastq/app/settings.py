@@ -217,9 +217,7 @@ class Settings(MutableMapping[str, Any]):
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
         """Return `table` as text, one setting a line."""
-        return "\n".join(
-            f"{name}: {value!r}" for name, value in self.table(with_defaults, censored).items()
-        )
+        return "\n".join(f"{name}: {value!r}" for name, value in self.table(with_defaults, censored).items())
 
     def __repr__(self) -> str:
         return f"<Settings: {self.table()!r}>"

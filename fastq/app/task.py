@@ -1,10 +1,10 @@
-"""Tasks: a function with a name, options for its messages and its runs, and handlers of what becomes of them."""
+"""Tasks: functions with a name, options for their messages and runs, and handlers of what becomes of them."""
 
 from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
@@ -14,7 +14,7 @@ from fastq._core.message import Delivery
 from fastq._core.preview import preview
 from fastq._core.request import Context, pop_request, push_request, request_of
 from fastq.app import sending
-from fastq.app.argument_check import argument_check
+from fastq.app.argument_check import signature_stub
 from fastq.exceptions import (
     FastQError,
     MaxRetriesExceededError,
@@ -34,8 +34,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # Options that a task may fix for its messages; what the call says goes before them.
-MESSAGE_OPTIONS = ("queue", "exchange", "routing_key", "priority", "expires", "delivery_mode", "time_limit",
-                   "soft_time_limit")
+MESSAGE_OPTIONS = (
+    "queue",
+    "exchange",
+    "routing_key",
+    "priority",
+    "expires",
+    "delivery_mode",
+    "time_limit",
+    "soft_time_limit",
+)
 # Task options that default to a setting when neither the decorator nor the class says otherwise.
 FROM_SETTINGS = {
     "serializer": "task_serializer",
@@ -82,7 +90,7 @@ class Task(Generic[P, R]):
     acks_on_timeout: bool | None = None
     acks_on_failure_or_timeout: bool | None = None
     reject_on_worker_lost: bool | None = None
-    throws: tuple[type[BaseException], ...] | type[BaseException] = ()  # expected errors: logged without traceback
+    throws: tuple[type[BaseException], ...] | type[BaseException] = ()  # expected: logged in one line
     expires: float | datetime | None = None
     priority: int | None = None
     queue: str | None = None
@@ -103,6 +111,10 @@ class Task(Generic[P, R]):
     OperationalError: ClassVar[type[OperationalError]] = OperationalError
 
     is_async: bool = False
+    # What checks a call's arguments by being called with them, and what turns models among them into
+    # plain data; None: neither is asked for.
+    check_arguments: Callable[..., None] | None = None
+    dump_models: Callable[[Any, Any], tuple[Any, Any]] | None = None
     override_max_retries: int | None = None
     _is_ready = False
 
@@ -116,13 +128,15 @@ class Task(Generic[P, R]):
         return self
 
     def prepare(self) -> None:
-        """Take from the settings and annotations what neither decorator nor class says; done once, when first needed."""
+        """Take from settings and annotations what neither decorator nor class says; once, when needed."""
         if self._is_ready:
             return
         conf = self.app.conf
         for annotation in _annotations(conf.task_annotations, self):
             for option, value in annotation.items():
-                setattr(self, option, MethodType(value, self) if callable(value) and option != "throws" else value)
+                setattr(
+                    self, option, MethodType(value, self) if callable(value) and option != "throws" else value
+                )
         for option, setting in FROM_SETTINGS.items():
             if getattr(self, option) is None:
                 setattr(self, option, getattr(conf, setting))
@@ -130,7 +144,7 @@ class Task(Generic[P, R]):
         self.message_options = {
             option: value for option in MESSAGE_OPTIONS if (value := getattr(self, option)) is not None
         }
-        self._check_arguments = argument_check(self.run, self.name) if self.typing else None
+        self.check_arguments = signature_stub(self.run, self.name) if self.typing else None
         self._is_ready = True
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -151,8 +165,13 @@ class Task(Generic[P, R]):
         """Send a message that runs the task with these arguments."""
         return self.apply_async(args, kwargs)
 
-    def apply_async(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-                    task_id: str | None = None, **options: Unpack[SendOptions]) -> AsyncResult[R]:
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Unpack[SendOptions],
+    ) -> AsyncResult[R]:
         """Send a message that runs the task, as *options* say (`SendOptions`).
 
         Raises `TypeError` when the arguments do not fit the task or an option is unknown,
@@ -163,8 +182,8 @@ class Task(Generic[P, R]):
         kwargs = {} if kwargs is None else kwargs
         if not self._is_ready:
             self.prepare()
-        if self._check_arguments is not None:
-            self._check_arguments(args, kwargs)
+        if self.check_arguments is not None:
+            self.check_arguments(*args, **kwargs)
         app = self.app
         if task_id is not None:
             options["task_id"] = task_id
@@ -189,13 +208,25 @@ class Task(Generic[P, R]):
         """As `delay`, without blocking the event loop."""
         return await self.app.in_thread(self.delay, *args, **kwargs)
 
-    async def aapply_async(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-                           **options: Unpack[SendOptions]) -> AsyncResult[R]:
+    async def aapply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> AsyncResult[R]:
         """As `apply_async`, without blocking the event loop."""
         return await self.app.in_thread(self.apply_async, args, kwargs, **options)
 
-    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *,
-              throw: bool | None = None, retries: int = 0, task_id: str | None = None, **options: Any) -> EagerResult[R]:
+    def apply(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        throw: bool | None = None,
+        retries: int = 0,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> EagerResult[R]:
         """Run the task here, as a worker would, and return its result.
 
         With *throw*, or ``task_eager_propagates``, what the task raises is raised. A retry
@@ -210,10 +241,14 @@ class Task(Generic[P, R]):
         known = {name: value for name, value in options.items() if name in sending.KNOWN_OPTIONS}
         known.update(retries=retries, **({"task_id": task_id} if task_id else {}))
         message = sending.compose(app, self.name, self, args, kwargs, self.message_options | known)[0]
-        outcome, value, traceback = app.tracer().apply(Delivery(message, None, message.queue), self, args, kwargs)
+        outcome, value, traceback = app.tracer().apply(
+            Delivery(message, None, message.queue), self, args, kwargs
+        )
         if outcome.state == states.RETRY:
             return self.apply(args, kwargs, throw=throw, retries=retries + 1, task_id=message.id, **options)
-        if outcome.state in states.EXCEPTION_STATES and (app.conf.task_eager_propagates if throw is None else throw):
+        if outcome.state in states.EXCEPTION_STATES and (
+            app.conf.task_eager_propagates if throw is None else throw
+        ):
             raise value
         if self.store_eager_result and outcome.result is not None and app.backend is not None:
             app.backend.store([(message.id, outcome.state, outcome.result)])
@@ -238,9 +273,17 @@ class Task(Generic[P, R]):
         """Take back what `push_request` set."""
         pop_request()
 
-    def retry(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-              exc: BaseException | None = None, throw: bool = True, eta: datetime | None = None,
-              countdown: float | None = None, max_retries: int | None = None, **options: Any) -> Retry:
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
         """Have the task run again later, under the same id; raises `Retry` to end this run.
 
         The message is published in the commit that settles this run, so there is never
@@ -262,11 +305,20 @@ class Task(Generic[P, R]):
                 raise exc
             raise self.MaxRetriesExceededError(
                 f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
-                task_args=request.args, task_kwargs=request.kwargs)
+                task_args=request.args,
+                task_kwargs=request.kwargs,
+            )
         again = Retry(exc=exc, when=eta if eta is not None else countdown, is_eager=request.is_eager)
         if not request.is_eager:
-            message = sending.retry_of(self.app, request.message, retries=retries, eta=when, args=args, kwargs=kwargs,
-                                       options=options)
+            message = sending.retry_of(
+                self.app,
+                request.message,
+                retries=retries,
+                eta=when,
+                args=args,
+                kwargs=kwargs,
+                options=options,
+            )
             request.follow = [*(request.follow or ()), message]
         if throw:
             raise again
@@ -281,7 +333,7 @@ class Task(Generic[P, R]):
             options.setdefault("max_retries", self.override_max_retries)
         if self.retry_backoff:
             factor = max(1.0, float(self.retry_backoff))
-            countdown = min(self.retry_backoff_max, factor * 2 ** self.request.retries)
+            countdown = min(self.retry_backoff_max, factor * 2**self.request.retries)
             options["countdown"] = random.uniform(0, countdown) if self.retry_jitter else countdown
         try:
             return self.retry(exc=exc, throw=False, **options)
@@ -296,7 +348,9 @@ class Task(Generic[P, R]):
         """Store STARTED, with the process and node that run it."""
         import os
 
-        self.app.store_state(request.id, states.STARTED, {"pid": os.getpid(), "hostname": request.hostname}, request)
+        self.app.store_state(
+            request.id, states.STARTED, {"pid": os.getpid(), "hostname": request.hostname}, request
+        )
 
     # -- handlers, for subclasses ---------------------------------------------
 
@@ -312,7 +366,9 @@ class Task(Generic[P, R]):
     def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Called when the task is to run again."""
 
-    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
         """Called last, however the run ended."""
 
     def on_bound(self, app: FastQ) -> None:
@@ -355,7 +411,6 @@ class Task(Generic[P, R]):
         return f"<@task: {self.name} of {self.app.main if hasattr(self, 'app') else None!r}>"
 
 
-
 def _annotations(setting: Any, task: Task[Any, Any]) -> Iterator[Mapping[str, Any]]:
     """What ``task_annotations`` says of *task*: maps of options, those for every task first."""
     for source in setting if isinstance(setting, list | tuple) else [setting] if setting else []:
@@ -370,7 +425,9 @@ def _arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
     if isinstance(call, Mapping):
         return (), call
     if not isinstance(call, list | tuple):
-        raise TypeError(f"apply_many takes tuples of arguments, maps of them, or (args, kwargs) pairs, not {call!r}")
+        raise TypeError(
+            f"apply_many takes tuples of arguments, maps of them, or (args, kwargs) pairs, not {call!r}"
+        )
     if len(call) == 2 and isinstance(call[0], list | tuple) and isinstance(call[1], Mapping):
         return call[0], call[1]
     return call, {}

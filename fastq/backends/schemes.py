@@ -23,7 +23,9 @@ def open_backend(url: str, options: BackendOptions) -> Backend:
     """The result backend at *url*; it connects when it is first used. Raises `ImproperlyConfigured`."""
     scheme = url.partition("://")[0].lower()
     if scheme not in SCHEMES:
-        raise ImproperlyConfigured(f"no result backend serves {scheme}:// URLs{nearest_name(scheme, SCHEMES)}")
+        raise ImproperlyConfigured(
+            f"no result backend serves {scheme}:// URLs{nearest_name(scheme, SCHEMES)}"
+        )
     module, name = SCHEMES[scheme]
     backend: type[Backend] = getattr(import_module(module), name)
     return backend(url, options)

@@ -42,7 +42,9 @@ class QueueInfo:
     claimed: int  # held by workers
     delayed: int  # in the schedule
     dead: int  # in the dead set
-    oldest_age: float | None  # seconds that the next message to be delivered has waited; None: empty or unknown
+    oldest_age: (
+        float | None
+    )  # seconds that the next message to be delivered has waited; None: empty or unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,9 @@ class Broker(ABC):
         """
 
     @abstractmethod
-    def consumer(self, queues: Sequence[str], worker: str, waker: Waker, backend: Backend | None = None) -> Consumer:
+    def consumer(
+        self, queues: Sequence[str], worker: str, waker: Waker, backend: Backend | None = None
+    ) -> Consumer:
         """Open a consumer of *queues*, in order of preference, for the node named *worker*.
 
         With a *backend* that lies in this very store the consumer commits results too.
@@ -155,7 +159,7 @@ class Broker(ABC):
 
     @abstractmethod
     def retry_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
-        """Send entries back to their queues with their redelivery count cleared; None means all. Returns how many."""
+        """Send entries back to their queues, their redeliveries uncounted; None means all. Returns how many."""
 
     @abstractmethod
     def drop_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:

@@ -23,7 +23,9 @@ def open_broker(url: str, options: BrokerOptions) -> Broker:
     """The broker at *url*; it connects when it is first used. Raises `ImproperlyConfigured`."""
     scheme = url.partition("://")[0].lower()
     if scheme in ("amqp", "amqps", "pyamqp"):
-        raise ImproperlyConfigured(f"broker_url begins with {scheme}://: this version of fastq has no RabbitMQ yet")
+        raise ImproperlyConfigured(
+            f"broker_url begins with {scheme}://: this version of fastq has no RabbitMQ yet"
+        )
     if scheme not in SCHEMES:
         raise ImproperlyConfigured(f"no broker serves {scheme}:// URLs{nearest_name(scheme, SCHEMES)}")
     module, name, extra = SCHEMES[scheme]
@@ -32,5 +34,7 @@ def open_broker(url: str, options: BrokerOptions) -> Broker:
     except ModuleNotFoundError as exc:
         if extra is None:
             raise
-        raise ImproperlyConfigured(f'{scheme}:// needs {exc.name}: pip install "fastq-queue[{extra}]"') from exc
+        raise ImproperlyConfigured(
+            f'{scheme}:// needs {exc.name}: pip install "fastq-queue[{extra}]"'
+        ) from exc
     return driver(url, options)

@@ -49,9 +49,18 @@ class Loop:
     is kept. *max_retries* bounds how often in a row the broker is tried (None: for ever).
     """
 
-    def __init__(self, pool: Pool, open_consumer: Callable[[], Consumer], *, waker: Waker, gate: Gate,
-                 window: PrefetchWindow, store: Backend | None, state: WorkerState,
-                 max_retries: int | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        open_consumer: Callable[[], Consumer],
+        *,
+        waker: Waker,
+        gate: Gate,
+        window: PrefetchWindow,
+        store: Backend | None,
+        state: WorkerState,
+        max_retries: int | None = None,
+    ) -> None:
         self._pool = pool
         self._open_consumer = open_consumer
         self._waker = waker
@@ -75,7 +84,7 @@ class Loop:
     # -- being told to stop --------------------------------------------------------
 
     def stop(self, timeout: float) -> None:
-        """Take nothing more, finish what runs within *timeout* seconds, give the rest back, and return from `run`.
+        """Take nothing more, finish what runs within *timeout* seconds, give back the rest; `run` returns.
 
         May be called from any thread and from signal handlers.
         """
@@ -134,7 +143,7 @@ class Loop:
                 heartbeat.end()
 
     def beat(self) -> None:
-        """Settle what has ended, renew the lease, and free what waits behind a long task; takes no new messages.
+        """Settle what has ended, renew the lease, free what waits behind a long task; take no new messages.
 
         For the heartbeat's thread, while this loop's own is busy in a task.
         """
@@ -276,13 +285,15 @@ class Loop:
         return True
 
     def _drop_lost(self, consumer: Consumer) -> None:
-        """Forget claims that others have now: what did not start does not start, what runs runs for nothing."""
+        """Forget claims that others have now: what did not start does not, what runs does so for nothing."""
         lost = set(map(id, consumer.lost))
         consumer.lost.clear()
         self._state.lost += len(lost)
         logger.warning(
             "%d messages were taken over by other workers because this one's lease ran out; "
-            "what becomes of them here has no effect", len(lost))
+            "what becomes of them here has no effect",
+            len(lost),
+        )
         waiting = [*self._pool.take_back(), *self._suspects]
         kept = [delivery for delivery in waiting if id(delivery) not in lost]
         self._suspects = deque(delivery for delivery in kept if delivery.redelivered)
@@ -345,5 +356,8 @@ class Loop:
                 self._consumer.close(unstarted)
             except OperationalError as exc:
                 logger.error(
-                    "The broker is away, so %d outcomes could not be settled: %s. Others run these tasks again "
-                    "when this worker's lease has run out.", len(self._outcomes), exc)
+                    "The broker is away, so %d outcomes could not be settled: %s. Others run these tasks "
+                    "again when this worker's lease has run out.",
+                    len(self._outcomes),
+                    exc,
+                )
