@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import hiredis
@@ -44,7 +45,7 @@ class Connection:
         """Write commands that `hiredis.pack_command` packed."""
         self._socket.sendall(packed)
 
-    def reply(self) -> object:
+    def reply(self) -> Any:
         """The next reply; raises what the server reports as an error."""
         while (reply := self._reader.gets()) is False:
             received = self._socket.recv(READ_BYTES)
@@ -55,7 +56,7 @@ class Connection:
             raise reply
         return reply
 
-    def call(self, *command: str | bytes | int) -> object:
+    def call(self, *command: str | bytes | int) -> Any:
         """Send one command and wait for its reply."""
         self.send(hiredis.pack_command(command))
         return self.reply()

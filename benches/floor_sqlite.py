@@ -48,7 +48,9 @@ def drain(database: sqlite3.Connection, at_once: int) -> float:
     A turn is one transaction, as fastq's is (DESIGN.md D4): it settles the last batch and claims the next.
     """
     start = time.perf_counter()
-    done, settled, documents = 0, [], []
+    done = 0
+    settled: list[tuple[int]] = []
+    documents: list[tuple[str, bytes]] = []
     while True:
         database.execute("BEGIN IMMEDIATE")
         database.executemany("INSERT OR REPLACE INTO result VALUES (?, ?)", documents)

@@ -6,7 +6,7 @@ import statistics
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +67,7 @@ class Bench:
         return full // 4 if self.quick else full
 
     def compare(
-        self, name: str, unit: str, contenders: dict[str, Callable[[], float]], rounds: int | None = None
+        self, name: str, unit: str, contenders: Mapping[str, Callable[[], float]], rounds: int | None = None
     ) -> None:
         """Run every contender once a round, and record what each gave under *name*.
 
@@ -88,7 +88,7 @@ class Bench:
         for record in records.values():
             show(record)
 
-    def add(self, name: str, unit: str, seen: dict[str, list[float]]) -> None:
+    def add(self, name: str, unit: str, seen: Mapping[str, list[float]]) -> None:
         """Record values that were measured on the way to others: *seen* is by contender."""
         for side, values in seen.items():
             self.records.append(Record(name=name, side=side, unit=unit, values=values))

@@ -70,7 +70,10 @@ class FastqSide(Side):
 
 
 class CelerySide(Side):
-    """Celery without gossip, mingle, heartbeats, events and remote control, and with late acks."""
+    """Celery without gossip, mingle, heartbeats, events and remote control, and with late acks.
+
+    Its prefetch multiplier is 64 instead of 4, which makes every pool of it faster.
+    """
 
     name = "celery"
     pools = ("solo", "prefork", "threads", "gevent")
@@ -81,8 +84,7 @@ class CelerySide(Side):
         """`celery worker`."""
         options = ["-P", pool, "-c", str(CONCURRENCY[pool]), "-l", "WARNING"]
         options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        if prefetch:
-            options += ["--prefetch-multiplier", prefetch]
+        options += ["--prefetch-multiplier", prefetch or "64"]
         return ["-m", "celery", "-A", "benches.celery_app", "worker", *options]
 
 
