@@ -12,7 +12,7 @@ import click
 
 from fastq.cli.errors import CommandError, ExitCode
 from fastq.cli.options import Target, comma_separated, common_options, target_of
-from fastq.cli.user_code import user_code_error
+from fastq.cli.user_code import innermost_line, user_code_error
 from fastq.exceptions import FastQError, nearest_name
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def prepare(made: Worker) -> None:
     except (FastQError, OSError):
         raise
     except (Exception, SystemExit) as exc:
+        if innermost_line(exc) is None:
+            raise  # nothing of the user's was at work: our own error, to be seen whole
         raise user_code_error(exc, str(made.app.main)) from exc
 
 
@@ -209,9 +211,8 @@ def detach_first(options: dict[str, Any]) -> Launch:
 def settle_down(made: Worker, launch: Launch) -> None:
     """Take the pid file, and let the terminal go: from here on errors go to the log."""
     made.hold_pidfile()
-    click.echo(
-        f"fastq: {made.hostname} runs as process {os.getpid()}; log {made.logfile}; pid file {made.pidfile}"
-    )
+    text = f"{made.hostname} runs as process {os.getpid()}; log {made.logfile}; pid file {made.pidfile}"
+    click.echo(f"fastq: {text}", file=sys.__stdout__)  # sys.stdout goes to the log by now
     launch.succeed(made.logfile or os.devnull)
 
 

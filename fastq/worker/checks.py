@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from fastq.exceptions import ImproperlyConfigured, nearest_name
-
-if TYPE_CHECKING:
-    from fastq.worker.pools.base import Pool
-
-logger = logging.getLogger(__name__)
 
 PICKLE = frozenset({"pickle", "application/x-python-serialize"})
 
@@ -44,25 +37,3 @@ def choose_queues(
     if not left:
         raise ImproperlyConfigured("no queue is left to consume: --exclude-queues names them all")
     return left
-
-
-def check_limits(pool: type[Pool], conf: Any, tasks: Iterable[Any]) -> None:
-    """Raise `ImproperlyConfigured` when *pool* can't keep a limit set for every task; warn of single ones."""
-    for kind, setting, is_kept in (
-        ("hard", "task_time_limit", pool.keeps_hard_limits),
-        ("soft", "task_soft_time_limit", pool.keeps_soft_limits),
-    ):
-        if is_kept:
-            continue
-        seconds = getattr(conf, setting)
-        if seconds:
-            option = setting.removeprefix("task_").replace("_", "-")
-            raise ImproperlyConfigured(
-                f"the {pool.name} pool can't keep a {kind} time limit, and {setting} is {seconds:g} s: "
-                f"choose another with -P, such as prefork, or drop {setting} or --{option}"
-            )
-        for task in tasks:
-            if getattr(task, setting.removeprefix("task_"), None):
-                logger.warning(
-                    "The %s pool can't keep the %s time limit of task %s", pool.name, kind, task.name
-                )

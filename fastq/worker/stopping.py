@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import math
 import os
 import signal
 import sys
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
     from fastq.wakeup import Waker
     from fastq.worker.loop import Loop
+    from fastq.worker.pools.base import Pool
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two lines that say how a stop gets on.
 REPORT_EVERY = 5.0
+# Seconds between two looks at whether it has come to its end.
+LOOK_EVERY = 0.1
 
 
 class SignalHandlers:
@@ -33,16 +37,23 @@ class SignalHandlers:
     QUIT aborts at once. HUP stops, and `wants_restart` is set then, unless the terminal that
     started us hung up. USR1 logs the stack of every thread. Handlers only set flags and start
     threads: they may interrupt any line of the program.
+
+    A pool that runs tasks in the loop's own thread keeps the loop from seeing that it shall
+    stop. There a thread of ours ends the batch, and has the task that runs end with
+    `SystemExit` when its time is up.
     """
 
-    def __init__(self, node: str, loop: Loop, waker: Waker, timeout: float) -> None:
+    def __init__(self, node: str, loop: Loop, pool: Pool, waker: Waker, timeout: float) -> None:
         self.node = node
         self.loop = loop
+        self.pool = pool
         self.waker = waker
         self.timeout = timeout  # seconds that running tasks have to end after the first signal
         self.wants_restart = False
         self.exit_code = 0
         self._asked = 0  # how often a stop was asked for
+        self._is_aborted = False
+        self._breaks_task = False  # whether the next USR2 is ours
         self._ended = threading.Event()
         self._had_terminal = os.isatty(0)
         self._previous: dict[int, Any] = {}
@@ -57,6 +68,7 @@ class SignalHandlers:
             signal.SIGQUIT: self._quit,
             signal.SIGHUP: self._hang_up,
             signal.SIGUSR1: self._show_stacks,
+            signal.SIGUSR2: self._break_task,
         }
         # Python runs a handler between two of its own instructions: a loop that waits in poll
         # must be woken for that.
@@ -78,14 +90,15 @@ class SignalHandlers:
             _thread.start_new_thread(self._report_stop, (signal.Signals(number).name, "Warm"))
         elif self._asked == 2:
             self.exit_code = 128 + number
+            self._is_aborted = True
             self.loop.abort()
         else:
             os._exit(128 + number)
 
     def _quit(self, number: int, frame: FrameType | None) -> None:
-        if self._asked < 1:
-            _thread.start_new_thread(self._announce, (signal.Signals(number).name, "Cold"))
-        self._asked = max(self._asked, 1)
+        if self._asked == 0:
+            self._asked = 1
+            _thread.start_new_thread(self._report_stop, (signal.Signals(number).name, "Cold"))
         self._stop(number, frame)
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
@@ -96,16 +109,37 @@ class SignalHandlers:
     def _show_stacks(self, number: int, frame: FrameType | None) -> None:
         _thread.start_new_thread(log_stacks, ())
 
-    def _announce(self, signal_name: str, how: str) -> None:
-        worker_shutting_down.send(sender=self.node, sig=signal_name, how=how, exitcode=self.exit_code)
+    def _break_task(self, number: int, frame: FrameType | None) -> None:
+        if self._breaks_task:
+            self._breaks_task = False
+            raise SystemExit("the worker was stopped while this task ran")
 
     def _report_stop(self, signal_name: str, how: str) -> None:
-        self._announce(signal_name, how)
+        """Say how the stop gets on until it has; runs in a thread of its own."""
         deadline = time.monotonic() + self.timeout
+        worker_shutting_down.send(sender=self.node, sig=signal_name, how=how, exitcode=self.exit_code)
+        if self.pool.runs_inline:
+            self.pool.stop()
+        said_at = -math.inf
+        is_broken = False
         while not self._ended.is_set():
-            left = deadline - time.monotonic()
-            logger.warning("%s", stop_line(len(self.loop.running()), left))
-            self._ended.wait(min(REPORT_EVERY, left) if left > 0 else REPORT_EVERY)
+            now = time.monotonic()
+            if now - said_at >= REPORT_EVERY:
+                said_at = now
+                logger.warning("%s", stop_line(len(self.loop.running()), deadline - now))
+            if self.pool.runs_inline and not is_broken and (self._is_aborted or now >= deadline):
+                is_broken = self._end_inline_task()
+            self._ended.wait(LOOK_EVERY)
+
+    def _end_inline_task(self) -> bool:
+        """Have SystemExit raised in the task that runs in the main thread; whether one does."""
+        if not self.loop.running():
+            return False
+        self._breaks_task = True
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGUSR2)
+        return True
 
 
 def stop_line(running: int, left: float) -> str:

@@ -5,28 +5,40 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
 from fastq import signals
+from fastq._core.consume import Gate
+from fastq._core.trace import Tracer
+from fastq._core.window import PrefetchWindow
+from fastq.app.log import Logging
+from fastq.exceptions import OperationalError
 from fastq.wakeup import Waker
 from fastq.worker.banner import banner
-from fastq.worker.checks import check_limits, choose_queues, refuse_pickle_as_root
+from fastq.worker.checks import choose_queues, refuse_pickle_as_root
 from fastq.worker.cpus import available_cpus
 from fastq.worker.daemon import PidFile
+from fastq.worker.loop import Loop
 from fastq.worker.nodes import expand_path, node_name
-from fastq.worker.pools.base import PoolOptions
+from fastq.worker.pools.base import Pool, PoolOptions
+from fastq.worker.pools.table import DEFAULT_CONCURRENCY, open_pool
+from fastq.worker.rates import rate_limits
+from fastq.worker.state import WorkerState
 from fastq.worker.stopping import SignalHandlers
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
+    from fastq.backends.base import Backend
+    from fastq.brokers.base import Consumer
 
 logger = logging.getLogger(__name__)
 
-# Greenlets and coroutines only wait: there a slot per processor, Celery's default for every
-# pool, would leave the worker idle.
-WAITING_POOLS = {"gevent": 100, "asyncio": 100}
+# Seconds between two looks for the connection of a worker that started while the broker was away.
+LOOK_EVERY = 0.2
 
 
 @dataclass(eq=False)
@@ -57,8 +69,10 @@ class Worker:
     quiet: bool = False
     colorize: bool | None = None  # None: when stderr is a terminal
     queue_names: list[str] = field(init=False, default_factory=list)
+    _waker: Waker = field(init=False)
+    _pool: Pool = field(init=False)
     _is_prepared: bool = field(init=False, default=False)
-    _is_ready: bool = field(init=False, default=False)
+    _is_over: bool = field(init=False, default=False)
     _wants_restart: bool = field(init=False, default=False)
     _held_pidfile: PidFile | None = field(init=False, default=None)
 
@@ -88,7 +102,7 @@ class Worker:
         conf.update({name: value for name, value in given.items() if value is not None})
         if self.include:
             conf.include = [*conf.include, *self.include]
-        default = WAITING_POOLS.get(self.pool_name) or available_cpus()
+        default = DEFAULT_CONCURRENCY.get(self.pool_name) or available_cpus()
         self.concurrency = 1 if self.pool_name == "solo" else conf.worker_concurrency or default
 
     # -- the whole life -----------------------------------------------------------
@@ -108,10 +122,11 @@ class Worker:
         self._set_up_logging()
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
         refuse_pickle_as_root(conf.accept_content)
-        check_limits(pool_class(self.pool_name), conf, app.tasks.values())
         self.queue_names = choose_queues(
             app.queue_names(), self.queues, self.exclude_queues, conf.task_create_missing_queues
         )
+        self._waker = Waker()
+        self._pool = open_pool(self.pool_name, app, self._pool_options(), self._waker)
         self._is_prepared = True
 
     def hold_pidfile(self) -> None:
@@ -135,30 +150,88 @@ class Worker:
         return code
 
     def _run(self) -> int:
-        waker = Waker()
-        pool = pool_class(self.pool_name)(self.app, self._pool_options(), waker)
         signals.worker_init.send(sender=self)
         # Before anything opens a connection or starts a thread: children are forked here.
-        pool.start()
+        self._pool.start()
         try:
-            loop = self._make_loop(pool, waker)
-            with SignalHandlers(
-                self.hostname, loop, waker, self.app.conf.worker_shutdown_timeout
-            ) as handlers:
+            loop = self._make_loop()
+            timeout = self.app.conf.worker_shutdown_timeout
+            with SignalHandlers(self.hostname, loop, self._pool, self._waker, timeout) as handlers:
                 self._greet()
-                pool.run(loop.run)
+                self._serve(loop)
+        except BaseException:
+            self._pool.stop(force=True)
+            raise
         finally:
-            pool.stop(force=True)
+            self._is_over = True
             self.app.close()
-            waker.close()
+            self._waker.close()
         signals.worker_shutdown.send(sender=self)
         logger.info("%s has stopped", self.hostname)
         self._wants_restart = handlers.wants_restart
         return handlers.exit_code
 
+    def _serve(self, loop: Loop) -> None:
+        try:
+            self._pool.run(loop.run)
+        except SystemExit:
+            # Meant for the task that ran in this thread, which ended that very moment.
+            if not loop.is_stopping():
+                raise
+
+    def _make_loop(self) -> Loop:
+        backend = self.app.backend
+        shares_store = backend is not None and backend.shares_store_with(self.app.broker)
+        tracer = Tracer(self.app, self.hostname, max_redeliveries=self.app.conf.task_max_redeliveries)
+        return Loop(
+            self._pool,
+            lambda: self._open_consumer(backend if shares_store else None),
+            waker=self._waker,
+            gate=Gate(self.app, tracer, rate_limits(self.app.tasks)),
+            window=PrefetchWindow(self.concurrency, self.app.conf.worker_prefetch_multiplier),
+            store=None if shares_store else backend,
+            state=WorkerState(),
+        )
+
+    def _open_consumer(self, backend: Backend | None) -> Consumer:
+        """Connect, and say that the worker is ready when it is."""
+        consumer = self.app.broker.consumer(self.queue_names, self.hostname, self._waker, backend)
+        try:
+            consumer.turn((), 0, 0.0)
+        except OperationalError as exc:
+            logger.error("The broker is away: %s. It will be tried again until it answers.", exc)
+            threading.Thread(
+                target=self._announce_later, args=(consumer,), name="fastq-ready", daemon=True
+            ).start()
+        else:
+            self._announce()
+        return consumer
+
+    def _announce(self) -> None:
+        logger.info("%s is ready", self.hostname)
+        signals.worker_ready.send(sender=self)
+
+    def _announce_later(self, consumer: Consumer) -> None:
+        while not consumer.is_connected:
+            if self._is_over:
+                return
+            time.sleep(LOOK_EVERY)
+        self._announce()
+
+    def _set_up_logging(self) -> None:
+        conf = self.app.conf
+        Logging(self.app).setup(
+            loglevel=self.loglevel,
+            logfile=self.logfile,
+            redirect_stdouts=conf.worker_redirect_stdouts,
+            redirect_level=conf.worker_redirect_stdouts_level,
+            colorize=self.colorize,
+            hostname=self.hostname,
+        )
+
     def _greet(self) -> None:
         if not self.quiet:
-            print(banner(self), file=sys.stderr, flush=True)
+            print(banner(self), file=sys.__stderr__, flush=True)
         if self.purge:
             count = sum(self.app.broker.purge(name) for name in self.queue_names)
             logger.warning("Purged %s messages from %s", count, ", ".join(self.queue_names))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +12,7 @@ from fastq.exceptions import ImproperlyConfigured
 from fastq.wakeup import Waker
 from fastq.worker import stopping
 from fastq.worker.banner import prefetch_line
-from fastq.worker.checks import check_limits, choose_queues, refuse_pickle_as_root
+from fastq.worker.checks import choose_queues, refuse_pickle_as_root
 from fastq.worker.cpus import available_cpus, cgroup_quota
 from fastq.worker.daemon import PidFile, drop_privileges, parse_umask
 from fastq.worker.nodes import expand, expand_path, node_name
@@ -69,19 +68,6 @@ def test_queues_are_chosen():
         choose_queues(["mail"], ("mial",), (), False)
     with pytest.raises(ImproperlyConfigured, match="no queue is left"):
         choose_queues(["a"], (), ("a",), False)
-
-
-def test_a_pool_that_can_not_keep_a_limit_is_refused(caplog):
-    pool = SimpleNamespace(name="solo", keeps_hard_limits=False, keeps_soft_limits=True)
-    none = SimpleNamespace(task_time_limit=None, task_soft_time_limit=3.0)
-    check_limits(pool, none, [SimpleNamespace(name="t", time_limit=None)])
-    assert not caplog.records
-    check_limits(pool, none, [SimpleNamespace(name="t", time_limit=5)])
-    assert "can't keep the hard time limit of task t" in caplog.text
-    with pytest.raises(
-        ImproperlyConfigured, match=r"hard time limit, and task_time_limit is 5 s.*--time-limit"
-    ):
-        check_limits(pool, SimpleNamespace(task_time_limit=5.0, task_soft_time_limit=None), [])
 
 
 def test_root_does_not_unpickle(monkeypatch):
@@ -172,6 +158,10 @@ def test_a_stop_says_how_many_run_and_how_long_is_left():
     assert "the time is up; 2 tasks run" in stop_line(2, -1.0)
 
 
+class FakePool:
+    runs_inline = False
+
+
 class FakeLoop:
     def __init__(self) -> None:
         self.calls: list[object] = []
@@ -192,7 +182,7 @@ class FakeLoop:
 def handlers(monkeypatch):
     monkeypatch.setattr("os.isatty", lambda fd: False)
     waker = Waker()
-    with SignalHandlers("w@h", FakeLoop(), waker, 25.0) as entered:
+    with SignalHandlers("w@h", FakeLoop(), FakePool(), waker, 25.0) as entered:
         yield entered
         entered.loop.asked.wait(5)
     waker.close()
@@ -222,7 +212,7 @@ def test_hang_up_restarts_a_daemon(handlers):
 def test_term_may_be_made_to_mean_quit(monkeypatch):
     monkeypatch.setenv("REMAP_SIGTERM", "SIGQUIT")
     waker = Waker()
-    with SignalHandlers("w@h", FakeLoop(), waker, 25.0) as entered:
+    with SignalHandlers("w@h", FakeLoop(), FakePool(), waker, 25.0) as entered:
         os.kill(os.getpid(), signal.SIGTERM)
     waker.close()
     assert entered.loop.calls == ["abort"]
@@ -231,7 +221,7 @@ def test_term_may_be_made_to_mean_quit(monkeypatch):
 def test_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM)
     waker = Waker()
-    with SignalHandlers("w@h", FakeLoop(), waker, 25.0):
+    with SignalHandlers("w@h", FakeLoop(), FakePool(), waker, 25.0):
         assert signal.getsignal(signal.SIGTERM) != before
     waker.close()
     assert signal.getsignal(signal.SIGTERM) == before
