@@ -32,7 +32,7 @@ def results(driver: Driver) -> None:
 
 def failures(driver: Driver) -> None:
     outcome = driver.call("fail")
-    assert outcome.state == "FAILURE"
+    assert outcome.state == "FAILURE", outcome
     assert result(outcome)["exc_type"] == "KeyError"
     assert result(driver.call("add", 1, 1)) == 2
 

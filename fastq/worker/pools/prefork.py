@@ -84,21 +84,25 @@ class PreforkPool(Pool):
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         self._backlog.extend(deliveries)
-        self._feed()
+        if not self._is_stopping:
+            self._feed()
 
     def outcomes(self) -> list[Outcome]:
-        self._poll(0)
-        self._enforce_limits()
-        self._rebalance()
-        self._replace()
-        self._feed()
+        if not self._is_stopping:
+            self._poll(0)
+            self._enforce_limits()
+            self._rebalance()
+            self._replace()
+            self._feed()
         done, self._done = self._done, []
         return done
 
     def deadline(self) -> float | None:
+        if self._is_stopping:
+            return None
         now = monotonic()
         times = []
-        if self._lacking() > 0 and not self._is_stopping:
+        if self._lacking() > 0:
             times.append(self._fork_at)
         has_idle = any(child.is_ready and not child.given for child in self._children)
         for child in self._children:
@@ -122,6 +126,9 @@ class PreforkPool(Pool):
         return taken
 
     def stop(self, *, force: bool = False) -> None:
+        """End the children; `outcomes` and `take_back` then give what they left."""
+        if self._is_stopping:
+            return
         self._is_stopping = True
         for child in self._children:
             self._backlog.extend(child.withdraw())
@@ -144,7 +151,7 @@ class PreforkPool(Pool):
 
     def _feed(self) -> None:
         """Give children what they will run soon, those first that have least, each its even share."""
-        if not self._backlog or self._is_stopping:
+        if not self._backlog:
             return
         most = 1 + min(BATCH_MOST - 1, int(BATCH_SECONDS / self._runtime))
         now = monotonic()
@@ -248,7 +255,7 @@ class PreforkPool(Pool):
 
     def _replace(self) -> None:
         """Fork a successor for each child that has gone or leaves."""
-        if self._is_stopping or monotonic() < self._fork_at:
+        if monotonic() < self._fork_at:
             return
         for _ in range(self._lacking()):
             if not self._free_rows:

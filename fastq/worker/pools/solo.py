@@ -63,7 +63,7 @@ class SoloPool(Pool):
         while (rest := self._unfinished()) and not self._interrupt.is_set():
             try:
                 self._tracer.run_many(rest, self._done, self._interrupt)
-            except SystemExit as exc:
+            except (SystemExit, Exception) as exc:
                 self._done.append(exited(self._tracer, self._unfinished()[0], exc))
         rest = self._unfinished()
         with self._lock:

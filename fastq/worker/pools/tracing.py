@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fastq._core.trace import Tracer
@@ -9,6 +10,8 @@ from fastq._core.trace import Tracer
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Outcome
     from fastq.worker.pools.base import PoolOptions
+
+logger = logging.getLogger(__name__)
 
 
 def make_tracer(app: Any, options: PoolOptions) -> Tracer:
@@ -29,4 +32,6 @@ def exited(tracer: Tracer, delivery: Delivery, exc: BaseException) -> Outcome:
     """
     message = delivery.message
     assert message is not None
-    return tracer.lost(delivery, f"{message.task}[{message.id}] raised {exc!r}")
+    cause = f"{message.task}[{message.id}] raised {exc!r}"
+    logger.error("WorkerLostError: %s", cause, exc_info=exc)
+    return tracer.lost(delivery, cause)
