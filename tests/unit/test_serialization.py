@@ -166,7 +166,8 @@ def test_a_missing_library_names_its_extra():
         sys.modules["msgpack"] = None
         from fastq import serialization
         from fastq.exceptions import DecodeError, SerializerNotInstalled
-        for call, args in (serialization.dumps, ([], "msgpack")), (serialization.content_types, (["msgpack"],)):
+        calls = (serialization.dumps, ([], "msgpack")), (serialization.content_types, (["msgpack"],))
+        for call, args in calls:
             try:
                 call(*args)
             except SerializerNotInstalled as exc:
