@@ -301,7 +301,7 @@ class AsyncResult(Generic[R]):
 
 
 class EagerResult(AsyncResult[R]):
-    """The result of a task that ran in place."""
+    """The result of a task that ran in place: it is here already."""
 
     __slots__ = ()
 
@@ -316,24 +316,6 @@ class EagerResult(AsyncResult[R]):
             "children": [],
             "name": name,
         }
-
-    def get(
-        self,
-        timeout: float | None = None,
-        propagate: bool = True,
-        disable_sync_subtasks: bool = True,
-        **_unused: Any,
-    ) -> R:
-        """What the task returned; raises what it raised."""
-        assert self._meta is not None
-        if disable_sync_subtasks:
-            assert_will_not_block()
-        if self._meta["status"] in states.PROPAGATE_STATES and propagate:
-            error = self._meta["result"]
-            raise error if isinstance(error, BaseException) else Exception(error)
-        return self._meta["result"]  # type: ignore[no-any-return]
-
-    wait = get
 
     def forget(self) -> None:
         """Nothing is stored, so there is nothing to delete."""

@@ -7,6 +7,7 @@ class Action(IntFlag):
     PARK = 2
     BURY = 3
     REDELIVER = 4
+    RETURN = 5
 
 def new_id() -> str: ...
 def forget_entropy() -> None: ...

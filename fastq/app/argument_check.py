@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
 
 def signature_stub(function: Callable[..., Any], name: str) -> Callable[..., None]:
     """An empty function with *function*'s parameters: a call that does not fit raises the same `TypeError`.
@@ -13,7 +15,6 @@ def signature_stub(function: Callable[..., Any], name: str) -> Callable[..., Non
     `inspect.Signature.bind` takes 5 µs; the interpreter checks a call in 0.1 µs.
     """
     signature = inspect.signature(function)
-    taken = dict.fromkeys(signature.parameters)
     parts, seen_keyword_only, positional_only = [], False, False
     for parameter in signature.parameters.values():
         if positional_only and parameter.kind is not parameter.POSITIONAL_ONLY:
@@ -22,12 +23,12 @@ def signature_stub(function: Callable[..., Any], name: str) -> Callable[..., Non
         if parameter.kind is parameter.KEYWORD_ONLY and not seen_keyword_only:
             parts.append("*")
             seen_keyword_only = True
-        prefix = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        prefix = STARS.get(parameter.kind, "")
         seen_keyword_only = seen_keyword_only or prefix == "*"
         parts.append(prefix + parameter.name + ("" if parameter.default is parameter.empty else "=None"))
     if positional_only:
         parts.append("/")
-    assert all(part.isidentifier() for part in taken)  # they come from a function, so nothing else can
+    # Names of parameters are identifiers, for they come from a function; so this text holds nothing else.
     title = name.rpartition(".")[2]
     title = title if title.isidentifier() else "task"
     namespace: dict[str, Any] = {}

@@ -11,7 +11,7 @@ from datetime import datetime, timezone, tzinfo
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from fastq import serialization, signals
 from fastq._core.codec import json_dumps, json_loads
@@ -21,7 +21,7 @@ from fastq.app import current, sending
 from fastq.app.registry import TaskRegistry
 from fastq.app.routes import Router
 from fastq.app.settings import Settings
-from fastq.app.task import Task
+from fastq.app.task import Task as BaseTask
 from fastq.backends.base import Backend, BackendOptions, StoredResult
 from fastq.backends.schemes import open_backend
 from fastq.brokers.base import Broker, BrokerOptions
@@ -44,6 +44,8 @@ EMBEDDED_SCHEMES = ("sqlite", "memory")
 # Messages of `send_many` that are composed before they are written: enough to make one write
 # cheap, few enough to keep memory flat when the iterable is endless.
 BLOCK = 1000
+# What a call of `send_many` may leave out: args, kwargs, options.
+NO_ARGUMENTS: tuple[Any, ...] = ((), {}, {})
 
 
 class FastQ:
@@ -53,7 +55,7 @@ class FastQ:
     arguments are Celery's. Safe to use from several threads, and after a fork.
     """
 
-    Task: type[Task[Any, Any]] = Task
+    Task: type[BaseTask[Any, Any]] = BaseTask
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class FastQ:
         namespace: str | None = None,
         changes: Mapping[str, Any] | None = None,
         set_as_current: bool = True,
-        task_cls: type[Task[Any, Any]] | str | None = None,
+        task_cls: type[BaseTask[Any, Any]] | str | None = None,
         autofinalize: bool = True,
         loader: Any = None,
         strict_typing: bool = True,
@@ -146,22 +148,22 @@ class FastQ:
     # -- tasks --------------------------------------------------------------------
 
     @overload
-    def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> BaseTask[P, R]: ...
     @overload
-    def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+    def task(self, fun: Callable[P, R], /) -> BaseTask[P, R]: ...
     @overload
     def task(
         self, *, bind: Literal[True], **options: Any
-    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], BaseTask[P, R]]: ...
     @overload
     def task(
         self,
         *,
         name: str | None = ...,
-        base: type[Task[Any, Any]] | None = ...,
+        base: type[BaseTask[Any, Any]] | None = ...,
         bind: Literal[False] = ...,
         **options: Any,
-    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    ) -> Callable[[Callable[P, R]], BaseTask[P, R]]: ...
     def task(self, *args: Any, **options: Any) -> Any:
         """Make a function a task: ``@app.task`` or ``@app.task(name=…, bind=True, …)``.
 
@@ -179,18 +181,18 @@ class FastQ:
         function: Callable[..., Any],
         *,
         name: str | None = None,
-        base: type[Task[Any, Any]] | str | None = None,
+        base: type[BaseTask[Any, Any]] | str | None = None,
         bind: bool = False,
         pydantic: bool = False,
         shared: bool = False,
         lazy: bool = True,
         **options: Any,
-    ) -> Task[Any, Any]:
-        if isinstance(function, Task | current.Proxy):
+    ) -> BaseTask[Any, Any]:
+        if isinstance(function, BaseTask | current.Proxy):
             raise TypeError(f"{function!r} is a task already: apply one decorator to the function")
         name = name or self.gen_task_name(function.__name__, function.__module__)
         if name in self.tasks:
-            return self.tasks[name]  # type: ignore[no-any-return]
+            return cast(BaseTask[Any, Any], self.tasks[name])
         kind = self.Task if base is None else _symbol(base)
         task = kind()
         run = function
@@ -205,7 +207,7 @@ class FastQ:
                 context=options.pop("pydantic_context", None),
                 dump_kwargs=options.pop("pydantic_dump_kwargs", None),
             )
-        task.run = run.__get__(task, kind) if bind else run
+        task.run = run.__get__(task, kind) if bind else run  # type: ignore[method-assign]
         for option, value in {
             "name": name,
             "__doc__": function.__doc__,
@@ -216,14 +218,16 @@ class FastQ:
             setattr(task, option, value)
         return self.register_task(task)
 
-    def register_task(self, task: Task[Any, Any] | type[Task[Any, Any]], **options: Any) -> Task[Any, Any]:
+    def register_task(
+        self, task: BaseTask[Any, Any] | type[BaseTask[Any, Any]], **options: Any
+    ) -> BaseTask[Any, Any]:
         """Add a task that is an instance, or a subclass, of `Task`."""
         instance = task() if isinstance(task, type) else task
         for option, value in options.items():
             setattr(instance, option, value)
         if not instance.name:
             kind = type(instance)
-            instance.name = self.gen_task_name(kind.__name__, kind.__module__)
+            instance.name = self.gen_task_name(str(kind.__name__), kind.__module__)
         instance.bind(self)
         self.tasks[instance.name] = instance
         return instance
@@ -276,7 +280,7 @@ class FastQ:
     # -- sending --------------------------------------------------------------------
 
     def send(
-        self, messages: list[Message], options: Mapping[str, Any], task: Task[Any, Any] | None = None
+        self, messages: list[Message], options: Mapping[str, Any], task: BaseTask[Any, Any] | None = None
     ) -> AsyncResult[Any]:
         """Publish the *messages* of one call and return its result."""
         message = messages[0]
@@ -333,7 +337,7 @@ class FastQ:
         results: list[AsyncResult[Any]] = []
         block: list[Message] = []
         for call in calls:
-            target, args, kwargs, options = (*call, *((), {}, {})[len(call) - 1 :])
+            target, args, kwargs, options = call + NO_ARGUMENTS[len(call) - 1 :]
             task = self.tasks.get(target) if isinstance(target, str) else target
             if task is not None:
                 task.prepare()
@@ -508,7 +512,7 @@ class FastQ:
             import asyncio
 
             loop = self._event_loops.loop = asyncio.new_event_loop()
-        return loop.run_until_complete(coroutine)  # type: ignore[no-any-return]
+        return cast(R, loop.run_until_complete(coroutine))
 
     async def in_thread(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """Call what may block without blocking the event loop."""
@@ -553,10 +557,10 @@ def shared_task(*args: Any, **options: Any) -> Any:
     """Make a function a task of every app, for packages that have none of their own."""
 
     def share(function: Callable[..., Any]) -> Any:
-        if isinstance(function, Task | current.Proxy):
+        if isinstance(function, BaseTask | current.Proxy):
             raise TypeError(f"{function!r} is a task already: apply one decorator to the function")
 
-        def define(app: FastQ) -> Task[Any, Any]:
+        def define(app: FastQ) -> BaseTask[Any, Any]:
             return app._define(function, **options)
 
         current.add_shared(define)

@@ -150,7 +150,7 @@ def _router(route: Any) -> Callable[..., Answer]:
     if isinstance(route, Mapping):
         return _Patterns(route.items())
     if isinstance(route, list | tuple):
-        return _Patterns([tuple(pair) for pair in route] if not isinstance(route[0], str) else [tuple(route)])  # type: ignore[misc]
+        return _Patterns([tuple(pair) for pair in route] if not isinstance(route[0], str) else [tuple(route)])
     if isinstance(route, str):
         module, _, attribute = route.replace(":", ".").rpartition(".")
         route = getattr(import_module(module), attribute)

@@ -161,7 +161,7 @@ def _messages(
             declare=[],
             retry_policy=options.get("retry_policy") or conf.task_publish_retry_policy,
         )
-    serializer = options.get("serializer") or (conf.task_serializer if task is None else task.serializer)
+    serializer = options.get("serializer") or (conf.task_serializer if task is None else str(task.serializer))
     if serializer == "json":
         content_type, content_encoding, data = "application/json", "utf-8", json_dumps(body)
     else:

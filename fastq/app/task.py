@@ -15,6 +15,7 @@ from fastq._core.preview import preview
 from fastq._core.request import Context, pop_request, push_request, request_of
 from fastq.app import sending
 from fastq.app.argument_check import signature_stub
+from fastq.backends.base import StoredResult
 from fastq.exceptions import (
     FastQError,
     MaxRetriesExceededError,
@@ -169,7 +170,6 @@ class Task(Generic[P, R]):
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
-        task_id: str | None = None,
         **options: Unpack[SendOptions],
     ) -> AsyncResult[R]:
         """Send a message that runs the task, as *options* say (`SendOptions`).
@@ -185,13 +185,11 @@ class Task(Generic[P, R]):
         if self.check_arguments is not None:
             self.check_arguments(*args, **kwargs)
         app = self.app
-        if task_id is not None:
-            options["task_id"] = task_id
         if options:
             sending.check_options(options)
-        merged = self.message_options | options if self.message_options or options else options  # type: ignore[operator]
+        merged = {**self.message_options, **options} if self.message_options else options
         if app.conf.task_always_eager:
-            return self.apply(args, kwargs, **options)  # type: ignore[return-value]
+            return self.apply(args, kwargs, **options)
         return app.send(sending.compose(app, self.name, self, args, kwargs, merged), merged, self)
 
     def apply_many(self, calls: Iterable[Any], **options: Unpack[SendOptions]) -> list[AsyncResult[R]]:
@@ -202,7 +200,7 @@ class Task(Generic[P, R]):
         consumed in blocks; when it or the broker fails, the blocks before were sent.
         """
         self.prepare()
-        return self.app.send_many([(self, *_arguments(call), options)] for call in calls)
+        return self.app.send_many((self, *_arguments(call), options) for call in calls)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As `delay`, without blocking the event loop."""
@@ -251,8 +249,8 @@ class Task(Generic[P, R]):
         ):
             raise value
         if self.store_eager_result and outcome.result is not None and app.backend is not None:
-            app.backend.store([(message.id, outcome.state, outcome.result)])
-        return EagerResult(message.id, value, outcome.state, traceback=traceback, name=self.name)
+            app.backend.store([StoredResult(message.id, str(outcome.state), outcome.result)])
+        return EagerResult(message.id, value, str(outcome.state), traceback=traceback, name=self.name)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
         """The result of the run with *task_id*."""
@@ -309,7 +307,7 @@ class Task(Generic[P, R]):
                 task_kwargs=request.kwargs,
             )
         again = Retry(exc=exc, when=eta if eta is not None else countdown, is_eager=request.is_eager)
-        if not request.is_eager:
+        if not request.is_eager and request.message is not None:
             message = sending.retry_of(
                 self.app,
                 request.message,
@@ -395,7 +393,7 @@ class Task(Generic[P, R]):
             "kwargs": request.kwargs,
             "worker": request.hostname,
             "retries": request.retries,
-            "queue": request.message.queue,
+            "queue": None if request.message is None else request.message.queue,
         }
 
     @property

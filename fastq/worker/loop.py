@@ -226,7 +226,7 @@ class Loop:
         """Results go first when they live in another store: then a message is never settled without one."""
         assert self._store is not None
         results = [
-            StoredResult(outcome.delivery.message.id, outcome.state, outcome.result)
+            StoredResult(outcome.delivery.message.id, outcome.state or "", outcome.result)
             for outcome in outcomes
             if outcome.result is not None and outcome.delivery.message is not None
         ]
