@@ -18,6 +18,7 @@ from fastq.cli.errors import CommandError, ExitCode
 from fastq.cli.options import common_options, target_of
 from fastq.cli.output import print_json
 from fastq.exceptions import TimeoutError
+from fastq.states import READY_STATES
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
@@ -28,6 +29,8 @@ LATENCY_CALLS = 200
 START_SECONDS = 30.0
 # Without a single new result for so long, the rest is taken to be lost.
 STALL_SECONDS = 30.0
+# Results that are waited for together.
+BLOCK = 1000
 STOP_SECONDS = 30.0
 
 NEXT_STEPS = """
@@ -118,8 +121,8 @@ class Progress:
         if not self.quiet:
             click.echo(text, err=True)
 
-    def counted(self, results: list[Any]) -> Iterator[Any]:
-        """Yield *results*, and move the bar with each."""
+    def counted(self, results: Iterator[tuple[str, Any]], total: int) -> Iterator[tuple[str, Any]]:
+        """Yield the *total* *results*, and move the bar with each."""
         if self.quiet:
             yield from results
             return
@@ -127,7 +130,7 @@ class Progress:
         from rich.progress import track
 
         console = Console(stderr=True, no_color=not self.color)
-        yield from track(results, description="Results", console=console, transient=True)
+        yield from track(results, description="Results", total=total, console=console, transient=True)
 
 
 @contextmanager
@@ -177,13 +180,13 @@ def measure(app: FastQ, add: Task[Any, int], tasks: int, pool: str, say: Progres
     start = time.perf_counter()
     results = add.apply_many([((at, at + 1), {}) for at in range(tasks)])
     sent_after = time.perf_counter() - start
-    wrong = collected = 0
-    try:
-        for at, result in enumerate(say.counted(results)):
-            wrong += result.get(timeout=STALL_SECONDS, propagate=False) != 2 * at + 1
-            collected += 1
-    except TimeoutError:
-        say.line(f"No result for {STALL_SECONDS:g} s")
+    expected = {result.id: 2 * at + 1 for at, result in enumerate(results)}
+    wrong = 0
+    for task_id, value in say.counted(collect(app, list(expected)), tasks):
+        wrong += value != expected.pop(task_id)
+    collected = tasks - len(expected)
+    if expected:
+        say.line(f"{len(expected):,} results did not come within {STALL_SECONDS:g} s")
     run_after = time.perf_counter() - start
     latencies = [latency_ms(add) for _ in range(LATENCY_CALLS)] if collected == tasks else [float("nan")]
     latencies.sort()
@@ -198,6 +201,22 @@ def measure(app: FastQ, add: Task[Any, int], tasks: int, pool: str, say: Progres
         wrong=wrong,
         missing=tasks - collected,
     )
+
+
+def collect(app: FastQ, ids: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the id and value of each result as it comes; ends early when one is missing for too long."""
+    assert app.backend is not None
+    for at in range(0, len(ids), BLOCK):
+        missing = set(ids[at : at + BLOCK])
+        for task_id, document in app.backend.wait(missing, STALL_SECONDS):
+            meta = app.load_result(document)
+            if meta["status"] in READY_STATES and task_id in missing:
+                missing.discard(task_id)
+                yield task_id, meta["result"]
+            if not missing:
+                break
+        if missing:
+            return
 
 
 def latency_ms(add: Task[Any, int]) -> float:

@@ -126,7 +126,8 @@ class SignalHandlers:
             now = time.monotonic()
             if now - said_at >= REPORT_EVERY:
                 said_at = now
-                logger.warning("%s", stop_line(len(self.loop.running()), deadline - now))
+                running = len(self.loop.running())
+                logger.log(logging.WARNING if running else logging.INFO, stop_line(running, deadline - now))
             if self.pool.runs_inline and not is_broken and (self._is_aborted or now >= deadline):
                 is_broken = self._end_inline_task()
             self._ended.wait(LOOK_EVERY)
