@@ -11,6 +11,7 @@ class Action(IntFlag):
 
 def new_id() -> str: ...
 def forget_entropy() -> None: ...
+
 @final
 class Message:
     task: str
@@ -47,6 +48,7 @@ class Message:
 def message_from_tuple(fields: tuple[Any, ...]) -> Message: ...
 def decode_envelope(raw: bytes) -> Message: ...
 def upgrade_v1(message: Message, body: object) -> list[Any]: ...
+
 @final
 class Delivery:
     message: Message | None
@@ -67,6 +69,7 @@ class Delivery:
     ) -> None: ...
 
 def decode_delivery(raw: bytes, tag: Any, queue: str, redelivered: int = 0) -> Delivery: ...
+
 @final
 class Outcome:
     delivery: Delivery

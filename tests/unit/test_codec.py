@@ -134,7 +134,7 @@ def test_an_unknown_tag_raises_decode_error_naming_it():
 )
 def test_a_wrong_value_under_a_tag_raises_decode_error(tag):
     with pytest.raises(DecodeError):
-        json_loads('{"__type__": %s}' % tag)
+        json_loads(f'{{"__type__": {tag}}}')
 
 
 def test_a_map_with_more_keys_than_a_tag_is_a_map():
@@ -145,7 +145,7 @@ def test_a_map_with_more_keys_than_a_tag_is_a_map():
 def test_utc_is_read_in_both_spellings():
     expected = dt.datetime(2026, 11, 20, 1, 2, 3, tzinfo=dt.timezone.utc)
     for text in ("2026-11-20T01:02:03Z", "2026-11-20T01:02:03+00:00"):
-        assert json_loads('{"__type__": "datetime", "__value__": "%s"}' % text) == expected
+        assert json_loads(f'{{"__type__": "datetime", "__value__": "{text}"}}') == expected
 
 
 def test_a_registered_type_is_written_and_read():
