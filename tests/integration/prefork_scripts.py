@@ -16,7 +16,9 @@ from pool_driver import Driver, app, delivery, result
 from fastq import signals
 from fastq._core.message import Action
 
-TRAIL = tempfile.TemporaryFile(buffering=0)
+# Shared with the children over their forks.
+TRAIL = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+_starts = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
 
 
 @app.task(name="trail", bind=True)
@@ -169,9 +171,6 @@ def interrupt_at_exit(driver: Driver) -> None:
         except ProcessLookupError:
             continue
         raise AssertionError(f"child {pid} lives")
-
-
-_starts = tempfile.TemporaryFile(buffering=0)
 
 
 def _fail_twice(**_: object) -> None:
