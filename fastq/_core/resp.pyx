@@ -16,6 +16,9 @@ cdef enum:
     # The longest header: a type byte, 20 digits of a 64-bit length, CR LF.
     HEADER_BYTES = 24
 
+Argument = bytes | str | int | float  # what a command may hold
+
+
 cdef class _NoReply:
     def __repr__(self):
         return "NO_REPLY"
@@ -125,7 +128,7 @@ cdef class Packer:
         if isinstance(value, str):
             text = PyUnicode_AsUTF8AndSize(value, &length)
             return self.put_bulk(text, length)
-        if isinstance(value, (int, float)):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = repr(value).encode("ascii")
         elif not isinstance(value, bytes):
             raise TypeError(f"Redis takes bytes, str, int and float, not {type(value).__name__}: {value!r}")

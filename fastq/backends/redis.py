@@ -1,0 +1,103 @@
+"""Redis as a result backend: Celery's documents, announced on channels named as their keys (§5.1)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from fastq._core.resp import Argument
+from fastq.backends.base import Backend, BackendOptions, StoredResult
+from fastq.backends.redis_waits import WaitHub
+from fastq.brokers.redis.connection import Connection, ConnectionPool
+from fastq.brokers.redis.endpoint import parse_endpoint
+
+if TYPE_CHECKING:
+    from fastq.brokers.base import Broker
+
+# Commands with more keys than this are cut: each blocks the server while it runs.
+KEYS_PER_COMMAND = 1000
+
+
+class RedisBackend(Backend):
+    """Results in a Redis database; the server forgets them when they expire."""
+
+    def __init__(self, url: str, options: BackendOptions) -> None:
+        super().__init__(url, options)
+        self.endpoint = parse_endpoint(url, options.transport_options, options.ssl, options.connect_timeout)
+        prefix = str(options.transport_options.get("global_keyprefix") or "")
+        if prefix and prefix[-1] not in ":_-.":
+            prefix += "_"
+        self.key_prefix = f"{prefix}celery-task-meta-"
+        self._pool = ConnectionPool(self.endpoint)
+        self._hub: WaitHub | None = None
+        self._pid = os.getpid()
+
+    def ttl(self, state: str) -> bytes:
+        """Whole seconds that a result of *state* is kept, as an argument; empty: for ever."""
+        expires = self.options.expires
+        if state == "FAILURE" and self.options.failure_expires is not None:
+            expires = self.options.failure_expires
+        return b"%d" % max(round(expires), 1) if expires else b""
+
+    def store(self, results: Sequence[StoredResult]) -> None:
+        """Store and announce in one script for each thousand; repeating it is harmless."""
+        from fastq.brokers.redis.scripts import run_script  # hashlib and files, which no waiting client needs
+
+        def store_all(connection: Connection, timeout: float) -> None:
+            for start in range(0, len(results), KEYS_PER_COMMAND):
+                arguments: list[Argument] = []
+                for result in results[start : start + KEYS_PER_COMMAND]:
+                    arguments += [self.key_prefix + result.task_id, self.ttl(result.state), result.document]
+                run_script(connection, "store.lua", [], arguments, timeout)
+
+        self._pool.run(store_all, self.options.deadline)
+
+    def fetch(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        """Read the documents with MGET."""
+        names = [self.key_prefix + task_id for task_id in task_ids]
+
+        def fetch_all(connection: Connection, timeout: float) -> list[bytes | None]:
+            found: list[bytes | None] = []
+            for start in range(0, len(names), KEYS_PER_COMMAND):
+                found += connection.call("MGET", *names[start : start + KEYS_PER_COMMAND], timeout=timeout)
+            return found
+
+        return self._pool.run(fetch_all, self.options.deadline)
+
+    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+        """Subscribe to the keys, then read them, then wait; all waiting threads share one connection."""
+        if timeout is not None and timeout <= 0:
+            found = zip(task_ids, self.fetch(list(task_ids)), strict=True)
+            return iter([(task_id, document) for task_id, document in found if document is not None])
+        if self._hub is None or self._pid != os.getpid():
+            # A hub from before a fork belongs to the parent, and its locks may be held for ever.
+            self._pid = os.getpid()
+            self._hub = WaitHub(self.endpoint, self.key_prefix, self.options.deadline, self.fetch)
+        return self._hub.wait(task_ids, timeout)
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Delete the documents."""
+        names = [self.key_prefix + task_id for task_id in task_ids]
+
+        def forget_all(connection: Connection, timeout: float) -> None:
+            for start in range(0, len(names), KEYS_PER_COMMAND):
+                connection.call("DEL", *names[start : start + KEYS_PER_COMMAND], timeout=timeout)
+
+        self._pool.run(forget_all, self.options.deadline)
+
+    def shares_store_with(self, broker: Broker) -> bool:
+        """Whether *broker* is the same database of the same server."""
+        endpoint = getattr(broker, "endpoint", None)
+        return endpoint is not None and endpoint.store == self.endpoint.store
+
+    def close(self) -> None:
+        """Close the idle connections and the one that waits."""
+        self._pool.close()
+        if self._hub is not None and self._pid == os.getpid():
+            self._hub.close()
+        self._hub = None
+
+    def description(self) -> str:
+        """The URL without its password."""
+        return self.endpoint.describe()

@@ -1,0 +1,166 @@
+"""Redis as a broker: Celery's lists for what is ready, keys of our own for the rest (PROTOCOL §3)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from fastq._core.message import Message
+from fastq._core.resp import Packer
+from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
+from fastq.brokers.redis import inspection, keys
+from fastq.brokers.redis.connection import Connection, ConnectionPool, checked
+from fastq.brokers.redis.endpoint import parse_endpoint
+from fastq.brokers.redis.layout import Layout
+
+if TYPE_CHECKING:
+    from fastq.backends.base import Backend
+    from fastq.wakeup import Waker
+
+T = TypeVar("T")
+
+# One LPUSH blocks the server while it is read: a thousand messages take it under a millisecond.
+MESSAGES_PER_PUSH = 1000
+BYTES_PER_WRITE = 1 << 20
+
+
+class _Write(NamedTuple):
+    """Bytes to send and how many replies they bring, of which the first *checked* must be no errors."""
+
+    data: bytes
+    replies: int
+    checked: int
+
+
+class RedisBroker(Broker):
+    """A Redis database, alone or behind Sentinels."""
+
+    def __init__(self, url: str, options: BrokerOptions) -> None:
+        super().__init__(url, options)
+        self.endpoint = parse_endpoint(url, options.transport_options, options.ssl, options.connect_timeout)
+        self.layout = Layout(options.transport_options)
+        self._pool = ConnectionPool(self.endpoint)
+
+    def publish(self, messages: Sequence[Message], deadline: float | None = None) -> None:
+        """Push all in one write where they fit, then read the replies.
+
+        After a fault only writes without a reply are repeated.
+        """
+        if not messages:
+            return
+        writes = self._pack(messages)
+        self._pool.run(
+            lambda connection, left: _send(connection, writes, left),
+            self.options.publish_deadline if deadline is None else deadline,
+        )
+
+    def consumer(
+        self, queues: Sequence[str], worker: str, waker: Waker, backend: Backend | None = None
+    ) -> Consumer:
+        """A consumer with a connection of its own, opened by its first turn."""
+        from fastq.backends.redis import RedisBackend  # a client that only publishes needs neither
+        from fastq.brokers.redis.consumer import RedisConsumer
+
+        shared = backend if isinstance(backend, RedisBackend) and backend.shares_store_with(self) else None
+        return RedisConsumer(self.endpoint, self.layout, self.options, queues, worker, waker, shared)
+
+    def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
+        """Count the lists, claims, schedules and dead sets of the known queues and of *names*."""
+        return self._run(lambda connection, left: inspection.queues(connection, self.layout, names, left))
+
+    def purge(self, queue: str) -> int:
+        """Delete the ready lists and the schedule in one transaction."""
+        return self._run(lambda connection, left: inspection.purge(connection, self.layout, queue, left))
+
+    def locate(self, task_id: str, queues: Iterable[str] = ()) -> TaskPlace | None:
+        """Search dead sets, claims, schedules and lists, in this order, a thousand messages at a time."""
+        return self._run(
+            lambda connection, left: inspection.locate(connection, self.layout, task_id, queues, left)
+        )
+
+    def dead(self, queue: str | None = None, limit: int = 100) -> list[DeadMessage]:
+        """Read the newest entries of each queue's dead set and merge them."""
+        return self._run(
+            lambda connection, left: inspection.dead(connection, self.layout, queue, limit, left)
+        )
+
+    def retry_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
+        """Push each entry to the tail of its queue and remove it, in one transaction each."""
+        chosen = None if ids is None else set(ids)
+        return self._run(
+            lambda connection, left: inspection.retry_dead(connection, self.layout, chosen, queue, left)
+        )
+
+    def drop_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
+        """Delete entries from both keys of their dead set."""
+        chosen = None if ids is None else set(ids)
+        return self._run(
+            lambda connection, left: inspection.drop_dead(connection, self.layout, chosen, queue, left)
+        )
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._pool.close()
+
+    def description(self) -> str:
+        """The URL without its password."""
+        return self.endpoint.describe()
+
+    def _run(self, action: Callable[[Connection, float], T]) -> T:
+        return self._pool.run(action, self.options.publish_deadline)
+
+    def _pack(self, messages: Sequence[Message]) -> deque[_Write]:
+        writes: deque[_Write] = deque()
+        packer = Packer()
+        replies = 0
+        for command, key, items in self._commands(messages):
+            packer.push(command, key, items)
+            replies += 1
+            if len(packer) >= BYTES_PER_WRITE:
+                writes.append(_Write(packer.take(), replies, replies))
+                replies = 0
+        fresh = self.layout.fresh_queues()
+        if fresh:
+            packer.command("SADD", keys.queues(self.layout.prefix), *fresh)
+        if replies or fresh:
+            # A user who may not write the registry can publish all the same.
+            writes.append(_Write(packer.take(), replies + bool(fresh), replies))
+        return writes
+
+    def _commands(self, messages: Sequence[Message]) -> Iterable[tuple[bytes, bytes, list[bytes]]]:
+        """The pushes for *messages*, in their order within each list."""
+        ready: dict[bytes, list[bytes]] = {}
+        sizes: dict[bytes, int] = {}
+        for message in messages:
+            key, delayed, step = self.layout.destination(message.queue, message.priority)
+            envelope = message.envelope()
+            if message.due is not None:
+                yield b"ZADD", delayed, [repr(float(message.due)).encode(), step + b":" + envelope]
+                continue
+            waiting = ready.setdefault(key, [])
+            waiting.append(envelope)
+            sizes[key] = size = sizes.get(key, 0) + len(envelope)
+            if len(waiting) >= MESSAGES_PER_PUSH or size >= BYTES_PER_WRITE:
+                yield b"LPUSH", key, ready.pop(key)
+                del sizes[key]
+        for key, waiting in ready.items():
+            yield b"LPUSH", key, waiting
+
+
+def _send(connection: Connection, writes: deque[_Write], timeout: float) -> None:
+    """Send all *writes* and take each away once its replies are in."""
+    for write in writes:
+        connection.send(write.data, timeout)
+    problem = None
+    while writes:
+        write = writes[0]
+        replies = [connection.read(timeout) for _ in range(write.replies)]
+        writes.popleft()
+        for reply in replies[: write.checked]:
+            try:
+                checked(reply)
+            except Exception as exc:
+                problem = problem or exc
+    if problem is not None:
+        raise problem

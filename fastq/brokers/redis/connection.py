@@ -1,0 +1,331 @@
+"""One connection to Redis, and the pool that clients share. Every fault becomes `OperationalError` here."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from hiredis import ReplyError
+
+from fastq._core.resp import NO_REPLY, Argument, Replies, pack, pack_many
+from fastq.brokers.redis.endpoint import Endpoint, open_socket
+from fastq.exceptions import OperationalError
+
+T = TypeVar("T")
+
+# Below the 128 KiB from which malloc maps fresh pages for every read.
+READ_BYTES = 65536
+# An idle connection older than this is asked whether it was closed, before it is used.
+TRUSTED_SECONDS = 1.0
+FIRST_BACKOFF, LAST_BACKOFF = 0.02, 1.0  # seconds between attempts to connect
+# Errors of a server that starts, fails over or follows: another attempt may find it well.
+PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+
+
+class ServerRefused(OperationalError):
+    """The server answered with an error that another attempt would not change."""
+
+
+def checked(reply: Any) -> Any:
+    """*reply*, unless it is an error of the server: that is raised."""
+    if isinstance(reply, ReplyError):
+        message = str(reply)
+        if message.startswith(PASSING):
+            raise OperationalError(f"Redis is not ready: {message}")
+        raise ServerRefused(f"Redis refused a command: {message}")
+    return reply
+
+
+class Connection:
+    """A logged-in connection to one Redis database. Not safe over threads.
+
+    Any `OperationalError` but `ServerRefused` leaves it useless: close it.
+    """
+
+    def __init__(self, connected: socket.socket, endpoint: Endpoint) -> None:
+        self._socket = connected
+        self._limit = connected.gettimeout()
+        self._pending = getattr(connected, "pending", None)  # TLS keeps decrypted bytes back
+        self.endpoint = endpoint
+        self.replies = Replies()
+        self.server_version: tuple[int, ...] = (0,)
+        self.is_resp3 = False
+        self.used_at = 0.0  # monotonic
+
+    def fileno(self) -> int:
+        """The socket's descriptor, to wait on after `hear` found nothing."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket without a word to the server."""
+        self._socket.close()
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """Write all of *data* within *timeout* seconds."""
+        self._allow(timeout)
+        try:
+            self._socket.sendall(data)
+        except OSError as exc:
+            raise self._broken("sending to", exc) from exc
+
+    def read(self, timeout: float) -> Any:
+        """The next reply; server errors are returned, not raised. Takes *timeout* seconds at most."""
+        replies = self.replies
+        reply = replies.next_reply()
+        deadline = 0.0
+        while reply is NO_REPLY:
+            now = time.monotonic()
+            if not deadline:
+                deadline = now + timeout
+            self.receive(deadline - now)
+            reply = replies.next_reply()
+        return reply
+
+    def call(self, *arguments: Argument, timeout: float) -> Any:
+        """Send one command and return its reply. Raises `ServerRefused` for an error reply."""
+        self.send(pack(*arguments), timeout)
+        return checked(self.read(timeout))
+
+    def call_many(self, commands: Sequence[Sequence[Argument]], timeout: float) -> list[Any]:
+        """Send commands in one write and return their replies, error replies among them."""
+        self.send(pack_many(commands), timeout)
+        return [self.read(timeout) for _ in commands]
+
+    def receive(self, timeout: float) -> None:
+        """Wait at most *timeout* seconds for some bytes and take them in."""
+        self._allow(timeout)
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except OSError as exc:
+            raise self._broken("waiting for", exc) from exc
+        if not data:
+            raise OperationalError(f"{self.endpoint.describe()} closed the connection")
+        self.replies.feed(data)
+
+    def wait_readable(self, timeout: float) -> bool:
+        """Whether bytes are there to receive within *timeout* seconds. Takes no lock and reads nothing."""
+        if self._pending is not None and self._pending():
+            return True
+        return _is_readable(self._socket, timeout)
+
+    def hear(self, *, looks: bool) -> list[Any]:
+        """The push messages that are here, without waiting; *looks*: also those still in the socket.
+
+        For times when no reply is owed. Raises `OperationalError` at the end of the stream.
+        """
+        while (self._pending is not None and self._pending()) or (looks and _is_readable(self._socket)):
+            self.receive(1.0)
+        reply = self.replies.next_reply()
+        if reply is not NO_REPLY:
+            raise OperationalError(
+                f"{self.endpoint.describe()} sent a reply that nobody asked for: {reply!r}"
+            )
+        pushes = self.replies.pushes[:]
+        self.replies.pushes.clear()
+        return pushes
+
+    def has_ended(self) -> bool:
+        """Whether the server has closed this idle connection, or says something unasked."""
+        return _is_readable(self._socket)
+
+    def _allow(self, timeout: float) -> None:
+        # Never 0: that would make the socket non-blocking.
+        limit = max(timeout, 0.001)
+        if self.endpoint.socket_timeout is not None:
+            limit = min(limit, self.endpoint.socket_timeout)
+        # Setting it costs a system call: leave a limit that is about the same.
+        if self._limit is None or not limit <= self._limit <= limit * 1.05:
+            self._socket.settimeout(limit)
+            self._limit = limit
+
+    def _broken(self, doing: str, exc: OSError) -> OperationalError:
+        what = f"no answer within {self._limit:.3g} s" if isinstance(exc, TimeoutError) else str(exc)
+        return OperationalError(f"{doing} {self.endpoint.describe()}: {what}")
+
+
+def _is_readable(waiting: socket.socket, timeout: float = 0.0) -> bool:
+    poll = select.poll()
+    poll.register(waiting, select.POLLIN)
+    return bool(poll.poll(math.ceil(timeout * 1000)))
+
+
+def connect(endpoint: Endpoint, timeout: float) -> Connection:
+    """Open a connection and log in within *timeout* seconds, once. Raises `OperationalError`."""
+    deadline = time.monotonic() + timeout
+    if not endpoint.sentinels:
+        address: tuple[str, int] | str = endpoint.path or (endpoint.host, endpoint.port)
+        return _open(endpoint, address, endpoint.username, endpoint.password, endpoint.db, deadline)
+    problems = []
+    for sentinel in endpoint.sentinels:
+        try:
+            return _ask_sentinel(endpoint, sentinel, deadline)
+        except OperationalError as exc:
+            problems.append(str(exc))
+    raise OperationalError(f"no sentinel led to a master {endpoint.master_name!r}: " + "; ".join(problems))
+
+
+def _ask_sentinel(endpoint: Endpoint, sentinel: tuple[str, int], deadline: float) -> Connection:
+    asked = _open(endpoint, sentinel, endpoint.sentinel_username, endpoint.sentinel_password, 0, deadline)
+    try:
+        found = asked.call(
+            "SENTINEL", "GET-MASTER-ADDR-BY-NAME", endpoint.master_name or "", timeout=_left(deadline)
+        )
+    finally:
+        asked.close()
+    if found is None:
+        raise OperationalError(f"{sentinel[0]}:{sentinel[1]} knows no master {endpoint.master_name!r}")
+    master = (found[0].decode(), int(found[1]))
+    connection = _open(endpoint, master, endpoint.username, endpoint.password, endpoint.db, deadline)
+    # A sentinel that has not heard of a failover yet names the old master.
+    try:
+        role = connection.call("ROLE", timeout=_left(deadline))[0]
+    except OperationalError:
+        connection.close()
+        raise
+    if role != b"master":
+        connection.close()
+        raise OperationalError(f"{master[0]}:{master[1]} is a {role.decode()}, not the master")
+    return connection
+
+
+def _open(
+    endpoint: Endpoint,
+    address: tuple[str, int] | str,
+    username: str | None,
+    password: str | None,
+    db: int,
+    deadline: float,
+) -> Connection:
+    """Connect and log in with RESP3, or with RESP2 where the server or a proxy knows no better."""
+    for wants_resp3 in (True, False):
+        try:
+            connected = open_socket(endpoint, address, min(_left(deadline), endpoint.connect_timeout))
+        except OSError as exc:
+            where = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+            raise OperationalError(f"can't connect to Redis at {where}: {exc}") from exc
+        connection = Connection(connected, endpoint)
+        try:
+            if _log_in(connection, username, password, db, wants_resp3, _left(deadline)):
+                return connection
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+    raise OperationalError(f"{endpoint.describe()} closes the connection at login")
+
+
+def _log_in(
+    connection: Connection, username: str | None, password: str | None, db: int, resp3: bool, timeout: float
+) -> bool:
+    """Greet and select; returns False when it must be tried again without RESP3."""
+    login: list[Argument] = [] if password is None else ["AUTH", username or "default", password]
+    commands: list[list[Argument]] = [["HELLO", 3, *login]] if resp3 else []
+    if not resp3 and password is not None:
+        commands.append(["AUTH", username, password] if username else ["AUTH", password])
+    if db:
+        commands.append(["SELECT", db])
+    try:
+        replies = connection.call_many(commands, timeout)
+    except OperationalError:
+        if resp3:
+            return False  # some proxies hang up on a command they do not know
+        raise
+    if resp3:
+        greeting = replies[0]
+        # A wrong password is not cured by another way to send it.
+        known = ("WRONGPASS", "NOAUTH", *PASSING)
+        if isinstance(greeting, ReplyError) and not str(greeting).startswith(known):
+            return False
+        version = checked(greeting)[b"version"]
+        connection.is_resp3 = True
+        connection.server_version = tuple(int(part) for part in version.split(b".") if part.isdigit())
+    for reply in replies:
+        checked(reply)
+    return True
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.001)
+
+
+class ConnectionPool:
+    """Idle connections of one process, newest first. Safe over threads, greenlets and forks.
+
+    A connection belongs to whoever took it until it is given back. It grows as far as
+    there are callers at a time; nobody waits for another.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._idle: deque[Connection] = deque()
+        self._pid = os.getpid()
+
+    def run(self, action: Callable[[Connection, float], T], deadline: float) -> T:
+        """Give *action* a connection and the seconds left, again with a fresh one after a fault.
+
+        Ends with its result, or within *deadline* seconds with `OperationalError`. So
+        *action* may run several times: it must be harmless to repeat.
+        """
+        started = time.monotonic()
+        ends = started + deadline
+        backoff = FIRST_BACKOFF
+        left = deadline
+        while True:
+            try:
+                connection = self._take(left, started)
+                try:
+                    result = action(connection, left)
+                except ServerRefused:
+                    self._give_back(connection)
+                    raise
+                except BaseException:
+                    connection.close()
+                    raise
+                self._give_back(connection)
+                return result
+            except ServerRefused:
+                raise
+            except OperationalError:
+                # What one connection has lost, the others of its age have lost too.
+                self.close()
+                left = ends - time.monotonic() - backoff
+                if left <= 0:
+                    raise
+                # Jitter keeps a fleet from coming back in step.
+                time.sleep(backoff * random.uniform(0.5, 1.0))
+                backoff = min(backoff * 2, LAST_BACKOFF)
+
+    def close(self) -> None:
+        """Close the idle connections; the pool stays usable."""
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    def _take(self, timeout: float, now: float) -> Connection:
+        if self._pid != os.getpid():
+            # These belong to the parent: close our copies of the descriptors and say nothing.
+            inherited, self._idle, self._pid = self._idle, deque(), os.getpid()
+            for connection in inherited:
+                connection.close()
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            if now - connection.used_at < TRUSTED_SECONDS or not connection.has_ended():
+                return connection
+            connection.close()
+        return connect(self.endpoint, timeout)
+
+    def _give_back(self, connection: Connection) -> None:
+        connection.used_at = time.monotonic()
+        self._idle.append(connection)

@@ -1,0 +1,438 @@
+"""A worker's hold on its queues in Redis: one script a turn, one push message to wake it (D4, D6, D8)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import select
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastq._core.message import Delivery, Outcome
+from fastq._core.resp import Argument
+from fastq._core.turn import TurnCodec
+from fastq.brokers.base import BrokerOptions, Consumer
+from fastq.brokers.redis import keys
+from fastq.brokers.redis.connection import Connection, ServerRefused, checked, connect
+from fastq.brokers.redis.endpoint import Endpoint
+from fastq.brokers.redis.layout import Layout
+from fastq.brokers.redis.scripts import is_unknown, run_script, script
+from fastq.exceptions import ImproperlyConfigured, OperationalError
+
+if TYPE_CHECKING:
+    from fastq.backends.redis import RedisBackend
+    from fastq.wakeup import Waker
+
+OLDEST_SERVER = (6, 2)  # RPOP with a count
+# How many claims one call of restore.lua moves at most: some milliseconds in which nobody else is served.
+RESTORED_AT_ONCE = 2000
+# How many messages one turn claims at most: enough to make the round trip cheap, few enough for one reply.
+CLAIMED_AT_ONCE = 1024
+FIRST_POLL, LAST_POLL = 0.001, 0.05  # seconds between looks where the server can't tell of changes
+
+
+class RedisConsumer(Consumer):
+    """One worker epoch after another: a new one begins when the lease of the last was lost."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        layout: Layout,
+        options: BrokerOptions,
+        queues: Sequence[str],
+        worker: str,
+        waker: Waker,
+        backend: RedisBackend | None,
+    ) -> None:
+        self.lost: list[Delivery] = []
+        self.commits_results = backend is not None
+        self._endpoint = endpoint
+        self._layout = layout
+        self._options = options
+        self._queues = list(queues)
+        self._worker = worker
+        self._waker = waker
+        self._backend = backend
+        self._patience = max(options.lease / 2, 1.0)  # seconds that one reply may take
+        self._rotates = options.transport_options.get("queue_order_strategy", "round_robin") == "round_robin"
+        if options.transport_options.get("queue_order_strategy") == "sorted":
+            self._queues.sort()
+        self._connection: Connection | None = None
+        self._adopted: list[Delivery] = []  # claimed by a turn whose reply was lost
+        self._committed: list[Outcome] = []  # of a turn whose reply was lost, and which took place
+        self._turns = 0  # counts all turns: the queues take turns to be first
+        self._is_tracked = False
+        # Of the epoch; see `_begin_epoch`.
+        self._codec: TurnCodec
+        self._number: int  # of the last turn
+        self._next_id: int  # of the next claim
+        self._inflight: tuple[int, Sequence[Outcome]]  # the turn whose reply is awaited
+        self._is_quiet: bool  # nothing to claim when last looked, and the server tells of changes
+        # All monotonic, in seconds.
+        self._renew_at: float
+        self._restore_at: float
+        self._due_at: float
+        self._poll_after: float
+        self._begin_epoch()
+
+    @property
+    def is_connected(self) -> bool:  # type: ignore[override]
+        """Whether the last call left a working connection."""
+        return self._connection is not None
+
+    def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
+        """Settle, renew, move what is due and claim in one script; then wait for the server's word."""
+        try:
+            return self._turn(outcomes, min(room, CLAIMED_AT_ONCE), time.monotonic() + timeout)
+        except OperationalError:
+            self._disconnect()
+            raise
+
+    def mark_started(self, deliveries: Sequence[Delivery]) -> None:
+        """Put the claims into the set of their queue's started ones."""
+        commands: list[list[Argument]] = []
+        for delivery in deliveries:
+            if delivery.tag in self._codec.unsettled:
+                key = keys.started(self._layout.prefix, delivery.queue, self._epoch)
+                commands.append(["SADD", key, delivery.tag])
+        if not commands:
+            return
+        try:
+            connection = self._connection or self._connect()
+            for reply in connection.call_many(commands, self._patience):
+                checked(reply)
+        except OperationalError:
+            self._disconnect()
+            raise
+
+    def close(self, unstarted: Sequence[Delivery] = ()) -> None:
+        """Give everything back by restore.lua; until that has succeeded it may be called again."""
+        if not self._is_registered:
+            self._disconnect()
+            return
+        clean = {delivery.tag for delivery in (*unstarted, *self._adopted)}
+        try:
+            connection = self._connection or self._connect()
+            clean.update(delivery.tag for delivery in self._adopted)
+            counted = [tag for tag in self._codec.unsettled if tag not in clean]
+            while self._restore(connection, self._epoch, counted):
+                pass
+        finally:
+            self._disconnect()
+        self._begin_epoch()
+
+    # -- one turn ---------------------------------------------------------------------------
+
+    def _turn(self, outcomes: Sequence[Outcome], room: int, ends: float) -> list[Delivery]:
+        connection = self._connection or self._connect()
+        if self._committed:
+            outcomes = [outcome for outcome in outcomes if outcome not in self._committed]
+        room -= len(self._adopted)
+        if self._is_quiet:
+            self._hear(connection, looks=True)
+        found: list[Delivery] = []
+        now = time.monotonic()
+        while True:
+            if now >= self._restore_at:
+                self._restore_expired(connection, now)
+            looks = room > 0 and (not self._is_quiet or now >= self._due_at)
+            if outcomes or looks or now >= self._renew_at:
+                found = self._exchange(connection, outcomes, room, now < ends, now)
+                outcomes = ()
+                now = time.monotonic()
+            if found or room <= 0 or now >= ends or self._wait(connection, ends, now):
+                break
+            now = time.monotonic()
+        self._committed.clear()
+        if self._adopted:
+            found = self._adopted + found
+            self._adopted = []
+        return found
+
+    def _exchange(
+        self, connection: Connection, outcomes: Sequence[Outcome], room: int, waits: bool, now: float
+    ) -> list[Delivery]:
+        """Run turn.lua once and take in what it says."""
+        renews = now >= self._renew_at
+        self._number += 1
+        self._turns += 1
+        self._inflight = (self._number, outcomes)
+        request = self._codec.request(
+            outcomes,
+            self._number,
+            self._lease_ms if renews else 0,
+            max(room, 0),
+            self._next_id,
+            waits,
+            self._turns % len(self._queues) if self._rotates else 0,
+        )
+        fresh = self._layout.fresh_queues()
+        if fresh:
+            registry = keys.queues(self._layout.prefix)
+            connection.call_many([["SADD", registry, *fresh]], self._patience)
+        reply = self._ask(connection, request)
+        if reply[0] == 0:
+            return self._start_over(connection, outcomes, room, waits, now)
+        if reply[0] < 0:
+            raise OperationalError("this worker's turn was overtaken by a later one: connecting anew")
+        if renews:
+            self._renew_at = now + self._options.lease / 6
+        self._inflight = (0, ())
+        self._codec.settled(outcomes)
+        found = self._codec.deliveries(reply, self._next_id)
+        self._next_id += len(found)
+        self._is_quiet = waits and room > 0 and not found and self._is_tracked
+        self._due_at = now + reply[1] / 1000 if reply[1] >= 0 else math.inf
+        if found:
+            self._poll_after = FIRST_POLL
+        return found
+
+    def _ask(self, connection: Connection, request: bytes) -> Any:
+        connection.send(request, self._patience)
+        try:
+            reply = checked(connection.read(self._patience))
+            # Pushes in front of the reply tell of what the script has seen already.
+            connection.replies.pushes.clear()
+            return reply
+        except ServerRefused as exc:
+            if not is_unknown(exc):
+                raise
+        # SCRIPT FLUSH, or a failover: nothing has happened yet.
+        connection.call("SCRIPT", "LOAD", script("turn.lua").text, timeout=self._patience)
+        connection.send(request, self._patience)
+        return checked(connection.read(self._patience))
+
+    def _start_over(
+        self, connection: Connection, outcomes: Sequence[Outcome], room: int, waits: bool, now: float
+    ) -> list[Delivery]:
+        """The lease ran out and others hold the claims: drop them and begin a new epoch."""
+        self._lose_all()
+        self._begin_epoch()
+        self._register(connection)
+        # What was settled before it ran depends on no claim.
+        free = [outcome for outcome in outcomes if outcome.delivery.tag is None]
+        return self._exchange(connection, free, room, waits, now)
+
+    def _lose_all(self) -> None:
+        self.lost.extend(self._codec.unsettled.values())
+        self._codec.unsettled.clear()
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    def _wait(self, connection: Connection, ends: float, now: float) -> bool:
+        """Wait until something may have changed or must be done; returns whether the waker was set."""
+        if self._is_quiet:
+            # A push may have come in one packet with the reply.
+            self._hear(connection, looks=False)
+            if not self._is_quiet:
+                return False
+        until = min(ends, self._renew_at, self._restore_at, self._due_at)
+        if not self._is_quiet:
+            until = min(until, now + self._poll_after)
+            self._poll_after = min(self._poll_after * 2, LAST_POLL)
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        poll.register(self._waker.fileno(), select.POLLIN)
+        is_woken = False
+        for descriptor, _ in poll.poll(max(math.ceil((until - now) * 1000), 0)):
+            if descriptor == connection.fileno():
+                self._hear(connection, looks=True)
+            else:
+                self._waker.clear()
+                is_woken = True
+        return is_woken
+
+    def _hear(self, connection: Connection, *, looks: bool) -> None:
+        """Take in the server's pushes: a change of a queue's list or schedule ends the quiet."""
+        for push in connection.hear(looks=looks):
+            # None in place of the keys: all of them (FLUSHALL, or a full tracking table).
+            if push[0] == b"invalidate" and (push[1] is None or not self._watched.isdisjoint(push[1])):
+                self._is_quiet = False
+
+    # -- epochs and connections ---------------------------------------------------------------
+
+    def _begin_epoch(self) -> None:
+        """Forget the last epoch and name a new one; it is registered with the next connection."""
+        layout = self._layout
+        self._epoch = f"{self._worker}:{os.urandom(6).hex()}"
+        self._turn_key = keys.turn(layout.prefix, self._epoch)
+        self._own = [layout.queue_keys(queue, self._epoch) for queue in self._queues]
+        self._watched = {key for queue in self._own for key in (*queue.ready, queue.delayed)}
+        self._lease_ms = round(self._options.lease * 1000)
+        self._is_registered = False
+        self._is_quiet = False
+        self._number = 0
+        self._next_id = 1
+        self._inflight = (0, ())
+        self._renew_at = self._restore_at = 0.0
+        self._due_at = math.inf
+        self._poll_after = FIRST_POLL
+        stored: dict[str, Any] = {}
+        if self._backend is not None:
+            stored = {
+                "result_prefix": self._backend.key_prefix.encode(),
+                "ttl": self._backend.ttl("SUCCESS"),
+                "failure_ttl": self._backend.ttl("FAILURE"),
+            }
+        self._codec = TurnCodec(
+            script("turn.lua").sha,
+            self._epoch.encode(),
+            keys.leases(layout.prefix).encode(),
+            self._turn_key.encode(),
+            self._own,
+            layout.steps,
+            layout.destination,
+            **stored,
+        )
+
+    def _connect(self) -> Connection:
+        connection = connect(self._endpoint, self._options.connect_timeout)
+        try:
+            self._prepare(connection)
+            if self._is_registered:
+                self._recover(connection)
+            else:
+                self._register(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._is_quiet = False
+
+    def _prepare(self, connection: Connection) -> None:
+        version = connection.server_version
+        if not connection.is_resp3:
+            info = connection.call("INFO", "server", timeout=self._patience).decode()
+            version = tuple(int(part) for part in info.split("redis_version:")[1].split("\r\n")[0].split("."))
+        if version < OLDEST_SERVER:
+            found = ".".join(map(str, version))
+            raise ImproperlyConfigured(f"a fastq worker needs Redis 6.2 or newer; {found} answers there")
+        connection.call("SCRIPT", "LOAD", script("turn.lua").text, timeout=self._patience)
+        self._is_tracked = False
+        if connection.is_resp3:
+            # NOLOOP: what this worker changes itself it need not be told.
+            reply = connection.call_many([["CLIENT", "TRACKING", "ON", "NOLOOP"]], self._patience)[0]
+            self._is_tracked = reply == b"OK"  # a proxy may refuse: look now and then instead
+
+    def _register(self, connection: Connection) -> None:
+        """Write down who this epoch is and how to restore its claims, and take the lease."""
+        prefix = self._layout.prefix
+        known = {"name": self._worker, "queues": [self._restoring(queue) for queue in self._own]}
+        seconds, micros = connection.call("TIME", timeout=self._patience)
+        expires = int(seconds) * 1000 + int(micros) // 1000 + self._lease_ms
+        replies = connection.call_many(
+            [
+                ["MULTI"],
+                ["HSET", keys.workers(prefix), self._epoch, json.dumps(known)],
+                ["SET", self._turn_key, 0],
+                ["ZADD", keys.leases(prefix), expires, self._epoch],
+                ["SADD", keys.queues(prefix), *self._queues],
+                ["EXEC"],
+            ],
+            self._patience,
+        )
+        for reply in (*replies, *replies[-1]):
+            checked(reply)
+        self._is_registered = True
+        self._is_quiet = False
+        now = time.monotonic()
+        self._renew_at = now + self._options.lease / 6
+        self._plan_restore(now)
+
+    def _restoring(self, queue: Any) -> dict[str, Any]:
+        """What restore.lua must know of *queue*: all its keys, so that it can serve workers of any layout."""
+        steps = map(str, self._layout.steps)
+        return {
+            "name": queue.name,
+            "claims": queue.claims.decode(),
+            "started": queue.started.decode(),
+            "dead": queue.dead.decode(),
+            "entries": queue.entries.decode(),
+            "lists": {step: key.decode() for step, key in zip(steps, queue.ready, strict=True)},
+        }
+
+    def _recover(self, connection: Connection) -> None:
+        """After a reconnect: learn which turn was the last to take place and what it claimed.
+
+        The turn number is raised with that, so that a request which still lies in the
+        server's buffer of the old connection comes to nothing.
+        """
+        self._number += 1
+        commands: list[list[Argument]] = [
+            ["MULTI"],
+            ["GET", self._turn_key],
+            ["SET", self._turn_key, self._number, "XX"],
+        ]
+        commands += [["HKEYS", queue.claims] for queue in self._own]
+        commands += [["EXEC"]]
+        results = checked(connection.call_many(commands, self._patience)[-1])
+        self._renew_at = 0.0
+        # Other workers may just be coming back too, after a restart of Redis: give them time to renew.
+        self._plan_restore(time.monotonic())
+        if checked(results[0]) is None:
+            self._lose_all()
+            self._begin_epoch()
+            self._register(connection)
+            return
+        number, outcomes = self._inflight
+        if number and int(results[0]) >= number:
+            self._codec.settled(outcomes)
+            self._committed.extend(outcomes)
+        self._inflight = (0, ())
+        self._reconcile(connection, results[2:])
+
+    def _reconcile(self, connection: Connection, claimed: list[list[bytes]]) -> None:
+        """Deliver what is claimed but unknown here, and drop what is known here but claimed no more."""
+        held = self._codec.unsettled
+        present = set().union(*claimed)
+        for tag in [tag for tag in held if tag not in present]:
+            self.lost.append(held.pop(tag))
+        for queue, tags in zip(self._own, claimed, strict=True):
+            unknown = sorted((tag for tag in tags if tag not in held), key=_claim_number)
+            if not unknown:
+                continue
+            envelopes = connection.call("HMGET", queue.claims, *unknown, timeout=self._patience)
+            for tag, raw in zip(unknown, envelopes, strict=True):
+                if raw is not None:
+                    self._adopted.append(self._codec.adopt(queue.name, tag, raw))
+        self._next_id = max(self._next_id, 1 + max(map(_claim_number, present), default=0))
+
+    # -- restoring ----------------------------------------------------------------------------
+
+    def _plan_restore(self, now: float) -> None:
+        # Earlier by chance, so that a fleet does not look all at the same time.
+        self._restore_at = now + self._options.lease / 3 * random.uniform(0.7, 0.95)
+
+    def _restore_expired(self, connection: Connection, now: float) -> None:
+        more = self._restore(connection, "", [])
+        if more:
+            self._restore_at = now
+        else:
+            self._plan_restore(now)
+
+    def _restore(self, connection: Connection, epoch: str, counted: list[bytes]) -> bool:
+        """Run restore.lua for *epoch*, or if '' for all expired ones; returns whether there is more."""
+        prefix = self._layout.prefix
+        restored, more = run_script(
+            connection,
+            "restore.lua",
+            [keys.leases(prefix), keys.workers(prefix)],
+            [keys.turn(prefix, ""), self._options.max_redeliveries, RESTORED_AT_ONCE, epoch, *counted],
+            self._patience,
+        )
+        if restored:
+            self._is_quiet = False  # the server does not tell us of our own changes
+        return bool(more)
+
+
+def _claim_number(tag: bytes) -> int:
+    return int(tag.partition(b":")[0])

@@ -1,0 +1,62 @@
+"""Every key that fastq uses in Redis, one function each. *prefix* is Celery's ``global_keyprefix``.
+
+Celery's own keys (protocol/PROTOCOL.md §3.1, §5.1) are the lists of ready messages and
+the results. All others are fastq's. Those of one queue share its hash slot by the braces.
+"""
+
+from __future__ import annotations
+
+
+def ready(prefix: str, queue: str, step: int, sep: str) -> str:
+    """Celery's list of ready messages of one priority *step*; step 0 is the bare name (§3.2)."""
+    return f"{prefix}{queue}{sep}{step}" if step else f"{prefix}{queue}"
+
+
+def claims(prefix: str, queue: str, epoch: str) -> str:
+    """Hash of what one worker holds: claim id to envelope."""
+    return f"{prefix}fastq:{{{queue}}}:claims:{epoch}"
+
+
+def started(prefix: str, queue: str, epoch: str) -> str:
+    """Set of the claim ids of redelivered messages that this worker has begun to run."""
+    return f"{prefix}fastq:{{{queue}}}:started:{epoch}"
+
+
+def delayed(prefix: str, queue: str) -> str:
+    """Sorted set of what is not due: ``<priority step>:<envelope>`` by unix time in seconds."""
+    return f"{prefix}fastq:{{{queue}}}:delayed"
+
+
+def dead(prefix: str, queue: str) -> str:
+    """Sorted set of the dead set's entry ids by the unix time of their death in seconds."""
+    return f"{prefix}fastq:{{{queue}}}:dead"
+
+
+def dead_entries(prefix: str, queue: str) -> str:
+    """Hash of the dead set: entry id to ``<reason> NUL <envelope>``."""
+    return f"{prefix}fastq:{{{queue}}}:dead:entries"
+
+
+def turn(prefix: str, epoch: str) -> str:
+    """Number of the last turn that this worker committed; it exists while its claims are its own."""
+    return f"{prefix}fastq:turn:{epoch}"
+
+
+def leases(prefix: str) -> str:
+    """Sorted set of worker epochs by the unix time in milliseconds at which their leases run out."""
+    return f"{prefix}fastq:leases"
+
+
+def workers(prefix: str) -> str:
+    """Hash of worker epoch to a JSON map of its node name and the keys to restore its claims with."""
+    return f"{prefix}fastq:workers"
+
+
+def queues(prefix: str) -> str:
+    """Set of the names of the queues that a fastq client or worker has used."""
+    return f"{prefix}fastq:queues"
+
+
+def result(prefix: str, task_id: str) -> str:
+    """Celery's result document, and the channel that announces it."""
+    return f"{prefix}celery-task-meta-{task_id}"

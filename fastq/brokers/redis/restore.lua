@@ -1,0 +1,74 @@
+-- Put claims back at the head of their queues, in their order: those of every worker whose lease ran out, or,
+-- when a worker leaves, its own.
+--
+-- KEYS  1 leases  2 workers
+-- ARGV  1 prefix of the keys that hold turn numbers  2 max redeliveries  3 how many claims at most (about)
+--       4 epoch of the worker that leaves ('': those with expired leases), then the claim ids it counts as redelivered
+-- Returns {how many went back or to the dead set, 1 if there is more to do}.
+--
+-- A worker's death does not tell which of its claims was running. The first time, all are counted; messages
+-- that were counted before are marked as started by the worker before they run, and count on only if they were.
+
+local leases, workers, limit, leaver = KEYS[1], KEYS[2], tonumber(ARGV[3]), ARGV[4]
+local restored = 0
+
+local function is_counted(queue, claim, count)
+  if count == 0 then return true end
+  return redis.call('SISMEMBER', queue.started, claim) == 1
+end
+if leaver ~= '' then
+  local counted = {}
+  for i = 5, #ARGV do counted[ARGV[i]] = true end
+  is_counted = function(_, claim, _) return counted[claim] end
+end
+
+local function number_of(claim) return tonumber(string.match(claim, '^%d+')) end
+
+-- Newest first: the last one pushed is the next one popped.
+local function restore_queue(queue, worker, now)
+  local ids = redis.call('HKEYS', queue.claims)
+  table.sort(ids, function(a, b) return number_of(a) > number_of(b) end)
+  for _, claim in ipairs(ids) do
+    if restored >= limit then return false end
+    local envelope = redis.call('HGET', queue.claims, claim)
+    local count = redeliveries(envelope)
+    if is_counted(queue, claim, count) then
+      count = count + 1
+      envelope = with_redeliveries(envelope, count)
+    end
+    if leaver == '' and count > tonumber(ARGV[2]) and count > 1 then
+      local reason = 'its worker died ' .. count .. ' times while it held it, the last time ' .. worker.name
+      bury(queue.dead, queue.entries, envelope, reason, worker.epoch .. '-' .. claim, now)
+    else
+      redis.call('RPUSH', queue.lists[string.match(claim, ':(%d+)$') or '0'], envelope)
+    end
+    redis.call('HDEL', queue.claims, claim)
+    restored = restored + 1
+  end
+  redis.call('DEL', queue.started)
+  return true
+end
+
+local function restore_worker(epoch, now)
+  -- From here on it can settle nothing more.
+  redis.call('DEL', ARGV[1] .. epoch)
+  local known = redis.call('HGET', workers, epoch)
+  if known then
+    local worker = cjson.decode(known)
+    worker.epoch = epoch
+    for _, queue in ipairs(worker.queues) do
+      if not restore_queue(queue, worker, now) then return false end
+    end
+    redis.call('HDEL', workers, epoch)
+  end
+  redis.call('ZREM', leases, epoch)
+  return true
+end
+
+local now = now_ms()
+local epochs = {leaver}
+if leaver == '' then epochs = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 10) end
+for _, epoch in ipairs(epochs) do
+  if not restore_worker(epoch, now) then return {restored, 1} end
+end
+return {restored, #epochs == 10 and 1 or 0}

@@ -1,0 +1,172 @@
+-- One turn of a worker: settle what is done, move what is due, claim what is next.
+--
+-- KEYS  1 leases  2 number of this worker's last turn
+--       then per queue: claims, delayed; then per queue and priority step: ready list
+-- ARGV  1 epoch  2 count of queues  3 count of steps  4 prefix of result keys  5 seconds a SUCCESS is kept ('': always)
+--       then the suffix of claim ids of each step ('' or ':3'), then
+--       turn number, lease in ms to renew ('0': leave it), room, first claim id,
+--       1 if the caller will wait for more, number of the queue to begin with (from 0),
+--       then records, each a letter and its fields:
+--         R n (task id, document)*n          store and announce results
+--         G task id, seconds, document       the same, unless a SUCCESS is stored
+--         P list, envelope                   publish to a ready list
+--         D delayed, due, member             publish to the schedule
+--         A queue, n (claim id)*n            acknowledge
+--         Q queue, claim id, list            requeue at the tail
+--         H queue, claim id, list            back to the head, counted
+--         W queue, claim id, due, step       park in the schedule
+--         B queue, claim id, dead, entries, reason   bury
+--         S started, claim id                forget that it was started
+-- Returns {1, ms until the next message is due or -1, then pairs of list number (from 0) and array of envelopes};
+-- {0} and no effect when the lease was lost; {-1} and no effect when this turn, or a later one, took place before.
+-- Claims get ids from the first one upwards, in the order of the reply.
+
+local epoch, queues, steps = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local result_prefix, ttl = ARGV[4], ARGV[5]
+local at = 5 + steps
+local number, lease = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+local room, id = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+local waits, rotation = ARGV[at + 5] == '1', tonumber(ARGV[at + 6])
+
+local last = redis.call('GET', KEYS[2])
+if not last then return {0} end
+if tonumber(last) >= number then return {-1} end
+-- A full Redis refuses a script's first write if it may need memory, and allows all that follow a harmless
+-- one. Settling and claiming are what empties it, so they go on.
+redis.call('ZREM', KEYS[1], '')
+if lease > 0 then redis.call('ZADD', KEYS[1], now_ms() + lease, epoch) end
+
+local function claims_of(queue) return KEYS[3 + 2 * queue] end
+
+-- The envelope of a claim, taken out of the hash.
+local function take(queue, claim)
+  local envelope = redis.call('HGET', claims_of(queue), claim)
+  redis.call('HDEL', claims_of(queue), claim)
+  return envelope
+end
+
+-- Each handler gets the position of its first field and returns that of the next record.
+local apply = {}
+
+function apply.R(i)
+  local last_field = i + 2 * tonumber(ARGV[i])
+  for field = i + 1, last_field, 2 do store(result_prefix .. ARGV[field], ttl, ARGV[field + 1]) end
+  return last_field + 1
+end
+
+function apply.G(i)
+  local key = result_prefix .. ARGV[i]
+  store_unless_success(key, ARGV[i + 1], ARGV[i + 2])
+  return i + 3
+end
+
+function apply.P(i)
+  redis.call('LPUSH', ARGV[i], ARGV[i + 1])
+  return i + 2
+end
+
+function apply.D(i)
+  redis.call('ZADD', ARGV[i], ARGV[i + 1], ARGV[i + 2])
+  return i + 3
+end
+
+function apply.A(i)
+  local n = tonumber(ARGV[i + 1])
+  redis.call('HDEL', claims_of(ARGV[i]), unpack(ARGV, i + 2, i + 1 + n))
+  return i + 2 + n
+end
+
+function apply.Q(i)
+  local envelope = take(ARGV[i], ARGV[i + 1])
+  if envelope then redis.call('LPUSH', ARGV[i + 2], envelope) end
+  return i + 3
+end
+
+function apply.H(i)
+  local envelope = take(ARGV[i], ARGV[i + 1])
+  if envelope then
+    redis.call('RPUSH', ARGV[i + 2], with_redeliveries(envelope, redeliveries(envelope) + 1))
+  end
+  return i + 3
+end
+
+function apply.W(i)
+  local envelope = take(ARGV[i], ARGV[i + 1])
+  if envelope then redis.call('ZADD', KEYS[4 + 2 * ARGV[i]], ARGV[i + 2], ARGV[i + 3] .. ':' .. envelope) end
+  return i + 4
+end
+
+function apply.B(i)
+  local envelope = take(ARGV[i], ARGV[i + 1])
+  if envelope then
+    bury(ARGV[i + 2], ARGV[i + 3], envelope, ARGV[i + 4], epoch .. '-' .. ARGV[i + 1], now_ms())
+  end
+  return i + 5
+end
+
+function apply.S(i)
+  redis.call('SREM', ARGV[i], ARGV[i + 1])
+  return i + 2
+end
+
+local record = at + 7
+while record <= #ARGV do record = apply[ARGV[record]](record + 1) end
+redis.call('SET', KEYS[2], number)
+
+if room <= 0 then return {1, -1} end
+
+local function list_of(queue, step) return KEYS[3 + 2 * queues + steps * queue + step] end
+
+-- The list number of each step's text, such as the 1 of '3'.
+local step_numbers = {}
+for step = 0, steps - 1 do step_numbers[step == 0 and '0' or string.sub(ARGV[6 + step], 2)] = step end
+
+local function move_due(queue, now)
+  local delayed = KEYS[4 + 2 * queue]
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, CHUNK)
+  if #due == 0 then return end
+  for _, member in ipairs(due) do
+    local colon = string.find(member, ':', 1, true)
+    local step = step_numbers[string.sub(member, 1, colon - 1)] or 0
+    redis.call('LPUSH', list_of(queue, step), string.sub(member, colon + 1))
+  end
+  variadic('ZREM', delayed, due)
+end
+
+local time = redis.call('TIME')
+local now = time[1] .. '.' .. string.format('%06d', time[2])
+for queue = 0, queues - 1 do move_due(queue, now) end
+
+local reply = {1, -1}
+for step = 0, steps - 1 do
+  local suffix = ARGV[6 + step]
+  for turn = 0, queues - 1 do
+    local queue = (turn + rotation) % queues
+    -- A key of that name that is no list is somebody else's; the other queues are served all the same.
+    local taken = room > 0 and redis.pcall('RPOP', list_of(queue, step), room)
+    if taken and not taken.err then
+      local pairs_ = {}
+      for i = 1, #taken do
+        pairs_[2 * i - 1] = id .. suffix
+        pairs_[2 * i] = taken[i]
+        id = id + 1
+      end
+      variadic('HSET', claims_of(queue), pairs_)
+      room = room - #taken
+      reply[#reply + 1] = steps * queue + step
+      reply[#reply + 1] = taken
+    end
+  end
+end
+if #reply > 2 or not waits then return reply end
+
+-- What is read now is tracked for the caller (CLIENT TRACKING): the server tells it of any change.
+for key = 3 + 2 * queues, #KEYS do redis.pcall('LLEN', KEYS[key]) end
+for queue = 0, queues - 1 do
+  local head = redis.call('ZRANGE', KEYS[4 + 2 * queue], 0, 0, 'WITHSCORES')
+  if head[2] then
+    local wait = math.max(math.ceil((tonumber(head[2]) - tonumber(now)) * 1000), 0)
+    if reply[2] < 0 or wait < reply[2] then reply[2] = wait end
+  end
+end
+return reply

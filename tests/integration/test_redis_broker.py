@@ -1,0 +1,427 @@
+"""The Redis broker against a server of its own: publish, turns, leases, restores, restarts."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis_server import RedisServer
+
+from fastq._core.message import Action, Delivery, Message, Outcome
+from fastq.backends.base import BackendOptions, StoredResult
+from fastq.backends.redis import RedisBackend
+from fastq.brokers.base import BrokerOptions, Consumer
+from fastq.brokers.redis.broker import RedisBroker
+from fastq.exceptions import OperationalError
+from fastq.wakeup import Waker
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(shared_server: RedisServer) -> RedisServer:
+    shared_server.call("FLUSHALL")
+    return shared_server
+
+
+@pytest.fixture
+def waker() -> Iterator[Waker]:
+    waker = Waker()
+    yield waker
+    waker.close()
+
+
+@pytest.fixture
+def broker(server: RedisServer) -> Iterator[RedisBroker]:
+    broker = RedisBroker(server.url, BrokerOptions(lease=1.0, publish_deadline=2.0))
+    yield broker
+    broker.close()
+
+
+def message(number: int = 0, queue: str = "celery", **options: object) -> Message:
+    task_id = f"id-{number}"
+    headers = {"task": "proj.add", "id": task_id, "lang": "py"}
+    return Message("proj.add", task_id, headers, b"[[1, 2], {}, {}]", queue=queue, **options)  # type: ignore[arg-type]
+
+
+def ids(deliveries: list[Delivery]) -> list[str]:
+    return [delivery.message.id for delivery in deliveries]
+
+
+def done(deliveries: list[Delivery], **options: object) -> list[Outcome]:
+    return [Outcome(delivery, Action.ACK, **options) for delivery in deliveries]  # type: ignore[arg-type]
+
+
+def abandon(consumer: Consumer) -> None:
+    """Cut the consumer's connection and leave its lease to run out, as kill -9 does."""
+    consumer._disconnect()  # type: ignore[attr-defined]
+
+
+def test_messages_come_in_the_order_they_were_sent(broker: RedisBroker, waker: Waker) -> None:
+    broker.publish([message(n) for n in range(2500)])
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    first = consumer.turn([], 2000, 0.0)
+    assert len(first) == 1024  # one turn takes no more
+    rest = consumer.turn(done(first), 2000, 0.0)
+    rest += consumer.turn([], 2000, 0.0)
+    assert ids(first) + ids(rest) == [f"id-{n}" for n in range(2500)]
+    assert consumer.turn(done(rest), 0, 0.0) == []
+    consumer.close()
+    assert [info.claimed + info.ready for info in broker.queues(["celery"])] == [0]
+
+
+def test_urgent_steps_come_first_and_queues_take_turns(broker: RedisBroker, waker: Waker) -> None:
+    broker.publish([message(n, priority=priority) for n, priority in enumerate((9, 7, 0, 3))])
+    broker.publish([message(n + 10, queue="other") for n in range(2)])
+    consumer = broker.consumer(["celery", "other"], "w@h", waker)
+    got = consumer.turn([], 100, 0.0)
+    assert sorted(ids(got)[:3]) == ["id-10", "id-11", "id-2"]
+    assert ids(got)[3:] == ["id-3", "id-1", "id-0"]
+    consumer.close(got)
+    again = broker.consumer(["celery", "other"], "w@h", waker)
+    assert ids(again.turn([], 100, 0.0))[3:] == ["id-3", "id-1", "id-0"]
+    again.close()
+
+
+def test_a_turn_wakes_when_a_message_comes(broker: RedisBroker, server: RedisServer, waker: Waker) -> None:
+    consumer = broker.consumer(["celery", "other"], "w@h", waker)
+    assert consumer.turn([], 10, 0.0) == []
+    delays = []
+    for number in range(20):
+        sent: list[float] = []
+
+        def publish(number: int = number, sent: list[float] = sent) -> None:
+            time.sleep(0.02)
+            sent.append(time.perf_counter())
+            broker.publish([message(number, queue="other")])
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        got = consumer.turn([], 10, 10.0)
+        delays.append(time.perf_counter() - sent[0])
+        thread.join()
+        assert ids(got) == [f"id-{number}"]
+        consumer.turn(done(got), 0, 0.0)
+    assert sorted(delays)[10] < 0.01
+    consumer.close()
+
+
+def test_an_idle_turn_sends_next_to_nothing(server: RedisServer, waker: Waker) -> None:
+    broker = RedisBroker(server.url, BrokerOptions(lease=30.0))
+    consumer = broker.consumer([f"queue-{n}" for n in range(50)], "w@h", waker)
+    consumer.turn([], 10, 0.0)
+    consumer.turn([], 10, 0.05)
+    server.call("CONFIG", "RESETSTAT")
+    for _ in range(20):
+        consumer.turn([], 10, 0.05)
+    stats = server.call("INFO", "commandstats")
+    assert b"evalsha" not in stats  # type: ignore[operator]
+    consumer.close()
+    broker.close()
+
+
+def test_the_waker_ends_a_turn(broker: RedisBroker, waker: Waker) -> None:
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    timer = threading.Timer(0.05, waker.set)
+    timer.start()
+    began = time.monotonic()
+    assert consumer.turn([], 10, 20.0) == []
+    assert time.monotonic() - began < 5.0
+    timer.join()
+    consumer.close()
+
+
+def test_what_is_not_due_waits_in_the_schedule(broker: RedisBroker, waker: Waker) -> None:
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    broker.publish([message(1, due=time.time() + 0.3, priority=5), message(2, due=time.time() + 3600)])
+    assert [info.delayed for info in broker.queues()] == [2]
+    place = broker.locate("id-2")
+    assert place is not None
+    assert place.state == "delayed"
+    began = time.monotonic()
+    got = consumer.turn([], 10, 5.0)
+    assert ids(got) == ["id-1"]
+    assert 0.25 < time.monotonic() - began < 0.6
+    assert got[0].tag.endswith(b":3")
+    parked = Outcome(got[0], Action.PARK, until=time.time() + 0.2)
+    assert ids(consumer.turn([parked], 10, 5.0)) == ["id-1"]
+    consumer.close()
+
+
+def test_every_action_takes_effect(broker: RedisBroker, waker: Waker) -> None:
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    broker.publish([message(n) for n in range(5)])
+    a, b, c, d, e = consumer.turn([], 10, 0.0)
+    follow = [message(7), message(8, queue="later", due=time.time() + 60)]
+    outcomes = [
+        Outcome(a, Action.REQUEUE),
+        Outcome(b, Action.BURY, reason="it was bad"),
+        Outcome(c, Action.REDELIVER),
+        Outcome(d, Action.ACK, follow=follow),
+        Outcome(e, Action.PARK, until=time.time() + 60),
+    ]
+    got = consumer.turn(outcomes, 10, 0.0)
+    assert ids(got) == ["id-2", "id-0", "id-7"]
+    assert [delivery.redelivered for delivery in got] == [1, 0, 0]
+    assert consumer.turn(outcomes, 10, 0.0) == []  # settling twice does nothing
+    [dead] = broker.dead()
+    assert (dead.id, dead.queue, dead.task, dead.reason) == ("id-1", "celery", "proj.add", "it was bad")
+    assert broker.retry_dead(["id-1"]) == 1
+    assert broker.dead() == []
+    got += consumer.turn([], 10, 0.0)
+    assert ids(got)[-1] == "id-1"
+    place = broker.locate("id-2")
+    assert place is not None
+    assert (place.state, place.worker, place.redelivered) == ("claimed", "w@h", 1)
+    counts = {info.name: (info.ready, info.claimed, info.delayed, info.dead) for info in broker.queues()}
+    assert counts == {"celery": (0, 4, 1, 0), "later": (0, 0, 1, 0)}
+    consumer.close(got)
+    assert broker.purge("celery") == 5
+
+
+def test_a_dead_workers_claims_come_back_in_order(broker: RedisBroker, waker: Waker) -> None:
+    broker.publish([message(n) for n in range(6)])
+    dying = broker.consumer(["celery"], "dying@h", waker)
+    assert len(dying.turn([], 4, 0.0)) == 4
+    heir = broker.consumer(["celery"], "heir@h", waker)
+    assert ids(heir.turn([], 1, 0.0)) == ["id-4"]
+    abandon(dying)
+    began = time.monotonic()
+    got: list[Delivery] = []
+    while len(got) < 5:
+        got += heir.turn([], 10, 0.1)
+    assert time.monotonic() - began < 1.0 + 1.0 / 3 + 0.3
+    assert ids(got) == ["id-5", "id-0", "id-1", "id-2", "id-3"]
+    assert [delivery.redelivered for delivery in got] == [0, 1, 1, 1, 1]
+    heir.close()
+
+
+def test_only_a_started_message_counts_on_and_dies(broker: RedisBroker, waker: Waker) -> None:
+    broker.publish([message(n) for n in range(2)])
+    counts = []
+    for _ in range(5):
+        consumer = broker.consumer(["celery"], "w@h", waker)
+        got: list[Delivery] = []
+        for _ in range(40):
+            got += consumer.turn([], 10, 0.1)
+            if len(got) == 2 or (got and broker.dead()):
+                break
+        counts.append({delivery.message.id: delivery.redelivered for delivery in got})
+        consumer.mark_started([delivery for delivery in got if delivery.message.id == "id-0"])
+        abandon(consumer)
+    assert counts == [
+        {"id-0": 0, "id-1": 0},
+        {"id-0": 1, "id-1": 1},
+        {"id-0": 2, "id-1": 1},
+        {"id-0": 3, "id-1": 1},
+        {"id-1": 1},
+    ]
+    [dead] = broker.dead()
+    assert dead.id == "id-0"
+    assert "died 4 times" in dead.reason
+    assert b"fastq-redelivered" not in dead.raw
+
+
+def test_a_worker_whose_lease_was_taken_settles_nothing(broker: RedisBroker, waker: Waker) -> None:
+    backend = RedisBackend(broker.url, BackendOptions())
+    broker.publish([message(1)])
+    slow = broker.consumer(["celery"], "slow@h", waker, backend)
+    held = slow.turn([], 10, 0.0)
+    other = broker.consumer(["celery"], "other@h", waker, backend)
+    got: list[Delivery] = []
+    while not got:
+        got = other.turn([], 10, 0.1)
+    late = done(held, state="SUCCESS", result=b"late", follow=[message(9)])
+    assert slow.turn(late, 10, 0.0) == []
+    assert slow.lost == held
+    assert backend.fetch(["id-1"]) == [None]
+    broker.publish([message(2)])
+    assert ids(slow.turn([], 10, 0.0)) == ["id-2"]  # under a new epoch
+    other.turn(done(got, state="SUCCESS", result=b"right"), 0, 0.0)
+    assert backend.fetch(["id-1"]) == [b"right"]
+    slow.close()
+    other.close()
+    backend.close()
+
+
+def test_results_are_stored_with_the_settlement(broker: RedisBroker, waker: Waker) -> None:
+    backend = RedisBackend(broker.url, BackendOptions(expires=100, failure_expires=50))
+    consumer = broker.consumer(["celery"], "w@h", waker, backend)
+    assert consumer.commits_results
+    broker.publish([message(n) for n in range(3)])
+    a, b, c = consumer.turn([], 10, 0.0)
+    backend.store([StoredResult("id-2", "SUCCESS", b'{"status": "SUCCESS", "result": 1}')])
+    outcomes = [
+        Outcome(a, Action.ACK, state="SUCCESS", result=b"one"),
+        Outcome(b, Action.ACK, state="FAILURE", result=b"two"),
+        Outcome(c, Action.ACK, state="FAILURE", result=b"three"),
+    ]
+    consumer.turn(outcomes, 0, 0.0)
+    found = backend.fetch(["id-0", "id-1", "id-2", "id-3"])
+    assert found == [b"one", b"two", b'{"status": "SUCCESS", "result": 1}', None]
+    connection = broker._pool
+    ttls = connection.run(lambda c, left: c.call("TTL", "celery-task-meta-id-1", timeout=left), 1.0)
+    assert 45 <= ttls <= 50
+    consumer.close()
+    backend.close()
+
+
+def test_a_full_server_can_be_emptied(broker: RedisBroker, server: RedisServer, waker: Waker) -> None:
+    broker.publish([message(n) for n in range(100)])
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    consumer.turn([], 0, 0.0)
+    server.call("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(OperationalError, match="OOM"):
+            broker.publish([message(1)])
+        got = consumer.turn([], 100, 0.0)
+        assert len(got) == 100
+        consumer.turn(done(got), 0, 0.0)
+    finally:
+        server.call("CONFIG", "SET", "maxmemory", "0")
+    consumer.close()
+
+
+def test_a_forgotten_script_is_loaded_again(broker: RedisBroker, server: RedisServer, waker: Waker) -> None:
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    consumer.turn([], 10, 0.0)
+    server.call("SCRIPT", "FLUSH")
+    broker.publish([message(1)])
+    assert ids(consumer.turn([], 10, 0.0)) == ["id-1"]
+    consumer.close()
+
+
+def test_a_flushed_server_loses_the_claims(broker: RedisBroker, server: RedisServer, waker: Waker) -> None:
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    broker.publish([message(1)])
+    got = consumer.turn([], 10, 0.0)
+    server.call("FLUSHALL")
+    assert consumer.turn(done(got), 10, 0.0) == []
+    assert consumer.lost == got
+    broker.publish([message(2)])
+    assert ids(consumer.turn([], 10, 1.0)) == ["id-2"]
+    consumer.close()
+
+
+def test_garbage_is_delivered_with_a_reason(broker: RedisBroker, server: RedisServer, waker: Waker) -> None:
+    server.call("LPUSH", "celery", b"\xff{", "{}", '{"headers": 3}')
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    got = consumer.turn([], 10, 0.0)
+    assert [delivery.message for delivery in got] == [None] * 3
+    consumer.turn([Outcome(delivery, Action.BURY, reason=delivery.error) for delivery in got], 0, 0.0)
+    assert sorted(entry.raw for entry in broker.dead()) == sorted([b"\xff{", b"{}", b'{"headers": 3}'])
+    assert broker.drop_dead(None) == 3
+    consumer.close()
+
+
+def test_a_key_of_another_type_stops_no_other_queue(
+    broker: RedisBroker, server: RedisServer, waker: Waker
+) -> None:
+    server.call("SET", "broken", "x")
+    broker.publish([message(1)])
+    consumer = broker.consumer(["broken", "celery"], "w@h", waker)
+    assert ids(consumer.turn([], 10, 0.0)) == ["id-1"]
+    assert consumer.turn([], 10, 0.05) == []
+    consumer.close()
+
+
+def test_the_prefix_stands_before_every_key(server: RedisServer, waker: Waker) -> None:
+    options = BrokerOptions(transport_options={"global_keyprefix": "app:", "priority_steps": [0, 5]})
+    broker = RedisBroker(server.url, options)
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    broker.publish([message(1, priority=9), message(2, due=time.time() + 60)])
+    assert ids(consumer.turn([], 10, 0.0)) == ["id-1"]
+    names = server.call("KEYS", "*")
+    assert all(name.startswith(b"app:") for name in names)  # type: ignore[attr-defined]
+    consumer.close()
+    assert server.call("LLEN", "app:celery\x06\x165") == 1
+    broker.close()
+
+
+def test_publish_survives_a_restart_and_a_long_outage_is_an_error(tmp_path: Path, waker: Waker) -> None:
+    server = RedisServer(tmp_path)
+    broker = RedisBroker(server.url, BrokerOptions(publish_deadline=5.0, lease=2.0))
+    try:
+        consumer = broker.consumer(["celery"], "w@h", waker)
+        broker.publish([message(1), message(2)])
+        [held] = consumer.turn([], 1, 0.0)
+        server.kill()
+        with pytest.raises(OperationalError):
+            consumer.turn([], 0, 0.0) or consumer.turn(done([held]), 1, 0.0)
+        assert not consumer.is_connected
+        began = time.monotonic()
+        with pytest.raises(OperationalError, match="connect"):
+            broker.publish([message(3)], deadline=0.5)
+        assert time.monotonic() - began < 1.0
+        timer = threading.Timer(0.3, server.start)
+        timer.start()
+        broker.publish([message(3)])
+        timer.join()
+        got = consumer.turn(done([held]), 10, 1.0)
+        assert ids(got) == ["id-2", "id-3"]
+        assert consumer.lost == []
+        consumer.close()
+        assert [info.ready for info in broker.queues()] == [2]
+    finally:
+        broker.close()
+        server.kill()
+
+
+def test_twenty_threads_publish_through_one_broker(broker: RedisBroker, server: RedisServer) -> None:
+    def publish(first: int) -> None:
+        for number in range(100):
+            broker.publish([message(first + number)])
+
+    threads = [threading.Thread(target=publish, args=(n * 100,)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    raw = server.call("LRANGE", "celery", 0, -1)
+    assert len({json.loads(text)["headers"]["id"] for text in raw}) == 2000  # type: ignore[attr-defined]
+
+
+def test_a_forked_child_uses_connections_of_its_own(broker: RedisBroker, server: RedisServer) -> None:
+    broker.publish([message(0)])
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for number in range(100):
+                broker.publish([message(1000 + number)])
+            status = 0
+        finally:
+            os._exit(status)
+    for number in range(100):
+        broker.publish([message(1 + number)])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert server.call("LLEN", "celery") == 201
+
+
+def test_a_unix_socket_and_a_user_of_an_acl(server: RedisServer) -> None:
+    url = f"redis+socket://{server.socket_path}?virtual_host=3"
+    broker = RedisBroker(url, BrokerOptions())
+    broker.publish([message(1)])
+    broker.close()
+    rules = ["on", ">s3cret/", "~celery*", "~fastq:*", "&*", "+@all", "-@dangerous"]
+    server.call("ACL", "SETUSER", "ann", *rules)
+    login = RedisBroker(f"redis://ann:s3cret%2F@127.0.0.1:{server.port}/3", BrokerOptions())
+    assert [info.ready for info in login.queues(["celery"])] == [1]
+    assert "s3cret" not in login.description()
+    login.publish([message(2)])
+    login.close()
+    wrong = RedisBroker(f"redis://ann:no@127.0.0.1:{server.port}/3", BrokerOptions())
+    began = time.monotonic()
+    with pytest.raises(OperationalError, match="WRONGPASS"):
+        wrong.publish([message(3)])
+    assert time.monotonic() - began < 1.0
