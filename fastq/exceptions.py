@@ -1,53 +1,53 @@
 """Every exception and warning of fastq, under Celery's names.
 
-    Exception
-     └ FastQError (CeleryError is the same class)
-        ├ ImproperlyConfigured
-        │  └ UnknownSetting                also LookupError
-        │     └ SettingNotFound            also KeyError, AttributeError
-        ├ SecurityError
-        ├ CommandError (CeleryCommandException)
-        ├ TaskPredicate                    raised by a task to steer what becomes of it
-        │  ├ Ignore
-        │  ├ Reject
-        │  └ Retry
-        ├ TaskError
-        │  ├ QueueNotFound                 also KeyError
-        │  ├ NotRegistered                 also KeyError
-        │  ├ AlreadyRegistered
-        │  ├ IncompleteStream
-        │  ├ TimeoutError                  also the builtin TimeoutError
-        │  ├ MaxRetriesExceededError
-        │  ├ TaskRevokedError
-        │  ├ InvalidTaskError
-        │  └ ChordError
-        ├ ExecutionError                   the pool ended the task, not its own code
-        │  ├ SoftTimeLimitExceeded
-        │  ├ TimeLimitExceeded
-        │  ├ WorkerLostError
-        │  └ Terminated
-        ├ BackendError
-        │  ├ BackendGetMetaError
-        │  └ BackendStoreError
-        ├ SerializationError
-        │  ├ EncodeError                   also TypeError, as json.dumps raises
-        │  ├ DecodeError                   also ValueError, as json.loads raises
-        │  ├ SerializerNotInstalled        also LookupError
-        │  └ ContentDisallowed
-        └ OperationalError                 also ConnectionError
-    SystemExit
-     ├ WorkerShutdown
-     └ WorkerTerminate
-    UserWarning
-     └ FastQWarning (CeleryWarning)
-        ├ AlwaysEagerIgnored
-        ├ DuplicateNodenameWarning
-        ├ DuplicateTaskNameWarning
-        ├ FixupWarning
-        ├ NotConfigured
-        └ SecurityWarning
-    DeprecationWarning         ─ CDeprecationWarning
-    PendingDeprecationWarning  ─ CPendingDeprecationWarning
+Exception
+ └ FastQError (CeleryError is the same class)
+    ├ ImproperlyConfigured
+    │  └ UnknownSetting                also LookupError
+    │     └ SettingNotFound            also KeyError, AttributeError
+    ├ SecurityError
+    ├ CommandError (CeleryCommandException)
+    ├ TaskPredicate                    raised by a task to steer what becomes of it
+    │  ├ Ignore
+    │  ├ Reject
+    │  └ Retry
+    ├ TaskError
+    │  ├ QueueNotFound                 also KeyError
+    │  ├ NotRegistered                 also KeyError
+    │  ├ AlreadyRegistered
+    │  ├ IncompleteStream
+    │  ├ TimeoutError                  also the builtin TimeoutError
+    │  ├ MaxRetriesExceededError
+    │  ├ TaskRevokedError
+    │  ├ InvalidTaskError
+    │  └ ChordError
+    ├ ExecutionError                   the pool ended the task, not its own code
+    │  ├ SoftTimeLimitExceeded
+    │  ├ TimeLimitExceeded
+    │  ├ WorkerLostError
+    │  └ Terminated
+    ├ BackendError
+    │  ├ BackendGetMetaError
+    │  └ BackendStoreError
+    ├ SerializationError
+    │  ├ EncodeError                   also TypeError, as json.dumps raises
+    │  ├ DecodeError                   also ValueError, as json.loads raises
+    │  ├ SerializerNotInstalled        also LookupError
+    │  └ ContentDisallowed
+    └ OperationalError                 also ConnectionError
+SystemExit
+ ├ WorkerShutdown
+ └ WorkerTerminate
+UserWarning
+ └ FastQWarning (CeleryWarning)
+    ├ AlwaysEagerIgnored
+    ├ DuplicateNodenameWarning
+    ├ DuplicateTaskNameWarning
+    ├ FixupWarning
+    ├ NotConfigured
+    └ SecurityWarning
+DeprecationWarning         ─ CDeprecationWarning
+PendingDeprecationWarning  ─ CPendingDeprecationWarning
 """
 
 from __future__ import annotations

@@ -71,8 +71,9 @@ def test_one_root_and_a_docstring(error):
         ("OperationalError", ConnectionError),
         ("DecodeError", ValueError),
         ("EncodeError", TypeError),
-        ("UnknownSetting", KeyError),
-        ("UnknownSetting", AttributeError),
+        ("UnknownSetting", LookupError),
+        ("SettingNotFound", KeyError),
+        ("SettingNotFound", AttributeError),
     ],
 )
 def test_the_builtin_a_caller_expects_catches_it(name, builtin):
@@ -82,13 +83,14 @@ def test_the_builtin_a_caller_expects_catches_it(name, builtin):
 @pytest.mark.parametrize(
     "error",
     [
-        *(error("text") for error in ERRORS if error is not UnknownSetting),
+        *(error("text") for error in ERRORS if not issubclass(error, UnknownSetting)),
         Reject("why", requeue=True),
         Retry("m", exc=ValueError(3), when=10, is_eager=True),
         MaxRetriesExceededError("text", task_args=(1,), task_kwargs={"a": 2}),
         exceptions.BackendStoreError("text", state="SUCCESS", task_id="id"),
         exceptions.CommandError("text", 3),
         UnknownSetting("a", ["b"], "module c"),
+        exceptions.SettingNotFound("a", ["b"]),
     ],
     ids=repr,
 )
