@@ -61,8 +61,9 @@ class SQLiteConsumer(Consumer):
         waker: Waker,
         backend: Backend | None,
     ) -> None:
-        """With a *backend*, which must lie in *store*, results are stored in the turn's transaction."""
+        """Open nothing yet. With a *backend*, which must lie in *store*, a turn stores results too."""
         self.lost = []
+        self.is_connected = False
         self.commits_results = backend is not None
         self._store = store
         self._options = options
@@ -85,7 +86,6 @@ class SQLiteConsumer(Consumer):
         self._next_expiry = NEVER  # when the first lease of another worker ends
         self._clock_offset = time.time() - time.monotonic()
         self._leases_count_from = 0.0  # monotonic
-        self._connection()
 
     # ---- one turn ----
 

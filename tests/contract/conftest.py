@@ -1,0 +1,49 @@
+"""The stores that keep the contract: a new broker adds a factory to the table, and no test."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from harness import Harness
+
+from fastq._core.message import new_id
+
+
+def memory_harness(request: pytest.FixtureRequest) -> Harness:
+    url = f"memory://{new_id()}"
+    return Harness(url, url, put_raw=None, crosses_processes=False)
+
+
+def sqlite_harness(request: pytest.FixtureRequest) -> Harness:
+    folder: Path = request.getfixturevalue("tmp_path")
+    url = f"sqlite:///{folder / 'contract.sqlite3'}"
+
+    def put_raw(queue: str, raw: bytes) -> None:
+        harness.open().queues()  # makes the tables
+        with closing(sqlite3.connect(folder / "contract.sqlite3", isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            (number,) = db.execute("SELECT coalesce(max(id), 0) + 1 FROM fastq_messages").fetchone()
+            db.execute("INSERT INTO fastq_messages VALUES (?, ?, 0, 0, 0, ?)", (number, queue, raw))
+            db.execute("INSERT INTO fastq_ready VALUES (?, 0, ?)", (queue, number))
+            db.execute("COMMIT")
+
+    harness = Harness(url, url, put_raw=put_raw, crosses_processes=True)
+    return harness
+
+
+HARNESSES: dict[str, Callable[[pytest.FixtureRequest], Harness]] = {
+    "memory": memory_harness,
+    "sqlite": sqlite_harness,
+}
+
+
+@pytest.fixture(params=HARNESSES)
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
+    """An empty store of each kind in turn."""
+    store = HARNESSES[request.param](request)
+    yield store
+    store.close()
