@@ -385,7 +385,7 @@ cdef class Tracer:
         if signals.task_failure.receivers:
             signals.task_failure.send(sender=task, task_id=context.id, exception=exc, args=context.args,
                                       kwargs=context.kwargs, traceback=exc.__traceback__, einfo=details)
-        _guarded(task.on_failure, exc, context.id, context.args, context.kwargs, details)
+        _guarded(task.on_failure, (exc, context.id, context.args, context.kwargs, details))
         self._finish(run, "FAILURE", exc, details)
         if isinstance(exc, task.throws_types):
             logger.info("Task %s[%s] raised expected: %r", task.name, context.id, exc)
@@ -407,7 +407,7 @@ cdef class Tracer:
             outcome.result = self._failure_document(run, "RETRY", cause, details.traceback)
         if signals.task_retry.receivers:
             signals.task_retry.send(sender=task, request=context, reason=exc, einfo=details)
-        _guarded(task.on_retry, exc, context.id, context.args, context.kwargs, details)
+        _guarded(task.on_retry, (exc, context.id, context.args, context.kwargs, details))
         self._finish(run, "RETRY", exc, details)
         logger.info("Task %s[%s] retry: %s", task.name, context.id, exc)
         return outcome
@@ -432,7 +432,7 @@ cdef class Tracer:
         cdef Context context = run.context
         task = run.plan.task
         if run.plan.has_after_return:
-            _guarded(task.after_return, state, value, context.id, context.args, context.kwargs, details)
+            _guarded(task.after_return, (state, value, context.id, context.args, context.kwargs, details))
         if signals.task_postrun.receivers:
             signals.task_postrun.send(sender=task, task_id=context.id, task=task, args=context.args,
                                       kwargs=context.kwargs, retval=value, state=state)
@@ -529,13 +529,10 @@ cdef class Tracer:
         return outcome
 
 
-cdef _guarded(method, args_1, args_2, args_3, args_4, args_5, args_6=None):
+cdef _guarded(method, tuple arguments):
     """Call a handler of the user's; what it raises is logged and changes no outcome."""
     try:
-        if args_6 is None:
-            method(args_1, args_2, args_3, args_4, args_5)
-        else:
-            method(args_1, args_2, args_3, args_4, args_5, args_6)
+        method(*arguments)
     except Exception:
         logger.exception("%s raised", getattr(method, "__qualname__", method))
 

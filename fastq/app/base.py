@@ -541,6 +541,9 @@ class FastQ:
         for part in (self._broker, self._backend):
             if part is not None:
                 part.close()
+        loop = self._event_loops.__dict__.pop("loop", None)
+        if loop is not None:
+            loop.close()
         current.remove_app(self)
 
     def __enter__(self) -> FastQ:

@@ -1,0 +1,327 @@
+"""The tracer: one task in, one outcome out."""
+
+import json
+import logging
+
+import pytest
+
+from fastq import FastQ, Task, current_task, signals
+from fastq._core.message import Action, Delivery, Message
+from fastq._core.trace import Tracer
+from fastq.exceptions import Ignore, Reject
+
+
+@pytest.fixture
+def app():
+    app = FastQ("trace", broker="memory://trace", set_as_current=False)
+    yield app
+    app.close()
+
+
+def run(app, task, *args, tracer=None, redelivered=0, tag=1, body=None, **headers):
+    app.finalize()
+    body = json.dumps([args, {}, {}]).encode() if body is None else body
+    message = Message(task.name, "id-1", {"task": task.name, "id": "id-1", **headers}, body, queue="celery")
+    return (tracer or Tracer(app, "w@host")).run(Delivery(message, tag, "celery", redelivered))
+
+
+def document(outcome):
+    return json.loads(outcome.result)
+
+
+def test_a_returned_value_is_stored_in_celerys_document(app):
+    @app.task
+    def add(a, b):
+        return a + b
+
+    outcome = run(app, add, 2, 3, group="g", parent_id="p")
+    stored = document(outcome)
+    assert (outcome.action, outcome.state) == (Action.ACK, "SUCCESS")
+    assert list(stored) == ["status", "result", "traceback", "children", "date_done", "group_id", "parent_id", "task_id"]
+    assert (stored["status"], stored["result"], stored["task_id"], stored["group_id"]) == ("SUCCESS", 5, "id-1", "g")
+    assert stored["date_done"].endswith("+00:00")
+    assert outcome.runtime > 0
+
+
+def test_what_a_task_raises_is_its_result(app, caplog):
+    @app.task
+    def fail():
+        raise KeyError("missing")
+
+    outcome = run(app, fail)
+    stored = document(outcome)
+    assert (outcome.action, stored["status"]) == (Action.ACK, "FAILURE")
+    assert stored["result"] == {"exc_type": "KeyError", "exc_message": ["missing"], "exc_module": "builtins"}
+    assert "in fail" in stored["traceback"]
+    assert "trace.pyx" not in stored["traceback"]
+    assert "raised unexpected" in caplog.text
+
+
+def test_expected_errors_are_logged_in_one_line(app, caplog):
+    @app.task(throws=(KeyError,))
+    def fail():
+        raise KeyError("missing")
+
+    with caplog.at_level(logging.INFO):
+        run(app, fail)
+    assert "raised expected" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_ignored_results_are_not_stored(app):
+    @app.task(ignore_result=True)
+    def quiet():
+        return 1
+
+    @app.task(ignore_result=True, store_errors_even_if_ignored=True)
+    def loud():
+        raise ValueError
+
+    assert run(app, quiet).result is None
+    assert document(run(app, loud))["status"] == "FAILURE"
+    assert document(run(app, quiet, ignore_result=False))["result"] == 1
+
+
+def test_a_result_that_cant_be_serialized_fails_the_task(app):
+    @app.task
+    def odd():
+        return object()
+
+    assert document(run(app, odd))["result"]["exc_type"] == "EncodeError"
+
+
+def test_a_retry_is_a_message_in_the_same_commit(app):
+    @app.task(bind=True, max_retries=3)
+    def again(self, x):
+        raise self.retry(exc=ValueError("no"), countdown=5)
+
+    outcome = run(app, again, 1, retries=1)
+    [message] = outcome.follow
+    assert (outcome.action, outcome.state) == (Action.ACK, "RETRY")
+    assert (message.id, message.headers["retries"], message.queue) == ("id-1", 2, "celery")
+    assert message.due is not None
+    assert document(outcome)["status"] == "RETRY"
+
+
+def test_a_retry_beyond_the_limit_raises_its_cause(app):
+    @app.task(bind=True, max_retries=1)
+    def again(self):
+        raise self.retry(exc=ValueError("no"))
+
+    @app.task(bind=True, max_retries=1)
+    def bare(self):
+        raise self.retry()
+
+    assert document(run(app, again, retries=1))["result"]["exc_type"] == "ValueError"
+    assert document(run(app, bare, retries=1))["result"]["exc_type"] == "MaxRetriesExceededError"
+
+
+def test_autoretry_follows_the_back_off(app):
+    @app.task(autoretry_for=(ValueError,), dont_autoretry_for=(UnicodeError,), retry_backoff=2, retry_jitter=False)
+    def flaky(unicode):
+        raise UnicodeError("x") if unicode else ValueError("x")
+
+    outcome = run(app, flaky, False, retries=2)
+    assert outcome.state == "RETRY"
+    assert outcome.follow[0].headers["retries"] == 3
+    assert run(app, flaky, True).state == "FAILURE"
+
+
+def test_ignore_and_reject_settle_as_they_say(app):
+    @app.task
+    def choose(what):
+        raise {"ignore": Ignore(), "requeue": Reject("later", requeue=True), "drop": Reject("bad")}[what]
+
+    assert (run(app, choose, "ignore").action, run(app, choose, "ignore").result) == (Action.ACK, None)
+    assert run(app, choose, "requeue").action == Action.REQUEUE
+    buried = run(app, choose, "drop")
+    assert (buried.action, document(buried)["result"]["exc_type"]) == (Action.BURY, "Reject")
+
+
+def test_a_failure_with_acks_on_failure_off_goes_to_the_dead_set(app):
+    @app.task(acks_late=True, acks_on_failure_or_timeout=False)
+    def fail():
+        raise ValueError("x")
+
+    outcome = run(app, fail)
+    assert outcome.action == Action.BURY
+    assert "ValueError" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"[[1],{}]", b'{"a":1}', b"[1,{},{}]", b"[[1],[],{}]", b"[[1],{},[]]", b"\xff\xfe", b"", b"[[1],{},{}"],
+)
+def test_a_body_that_does_not_fit_goes_to_the_dead_set(app, body):
+    @app.task
+    def add(a):
+        return a
+
+    outcome = run(app, add, body=body)
+    assert (outcome.action, outcome.state) == (Action.BURY, "FAILURE")
+    assert outcome.reason
+
+
+def test_canvas_in_a_message_is_kept_in_the_dead_set_not_dropped(app):
+    @app.task
+    def add(a):
+        return a
+
+    outcome = run(app, add, body=json.dumps([[1], {}, {"chain": [{"task": "x"}]}]).encode())
+    assert outcome.action == Action.BURY
+    assert "chain" in outcome.reason
+
+
+def test_the_request_has_celerys_fields(app):
+    seen = {}
+
+    @app.task(bind=True)
+    def look(self, x):
+        request = self.request
+        seen.update(
+            id=request.id, args=request.args, retries=request.retries, direct=request.called_directly,
+            host=request.hostname, eta=request.eta, custom=request.mine, headers=request.headers,
+            task=current_task.name, info=request.delivery_info, group=request.group, eager=request.is_eager,
+        )  # fmt: skip
+
+    run(app, look, 7, retries=2, mine="yes", root_id="r")
+    assert seen == {
+        "id": "id-1", "args": [7], "retries": 2, "direct": False, "host": "w@host", "eta": None, "custom": "yes",
+        "headers": {"mine": "yes"}, "task": look.name, "group": None, "eager": False,
+        "info": {"exchange": "", "routing_key": "celery", "priority": None, "redelivered": False},
+    }  # fmt: skip
+    assert look.request.called_directly
+    with pytest.raises(AttributeError, match="nothing"):
+        look.request.nothing
+
+
+def test_handlers_are_called_in_order_and_their_faults_change_nothing(app):
+    calls = []
+
+    class Noted(Task):
+        def before_start(self, task_id, args, kwargs):
+            calls.append("before_start")
+
+        def on_success(self, retval, task_id, args, kwargs):
+            calls.append(("on_success", retval))
+
+        def on_failure(self, exc, task_id, args, kwargs, einfo):
+            calls.append(("on_failure", type(exc), "ValueError" in str(einfo)))
+            raise RuntimeError("a fault of the handler")
+
+        def after_return(self, status, retval, task_id, args, kwargs, einfo):
+            calls.append(("after_return", status))
+
+    @app.task(base=Noted)
+    def maybe(fail):
+        if fail:
+            raise ValueError
+        return 1
+
+    assert run(app, maybe, False).state == "SUCCESS"
+    assert run(app, maybe, True).state == "FAILURE"
+    assert calls == [
+        "before_start", ("on_success", 1), ("after_return", "SUCCESS"),
+        "before_start", ("on_failure", ValueError, True), ("after_return", "FAILURE"),
+    ]  # fmt: skip
+
+
+def test_before_start_that_raises_fails_the_task(app):
+    class Refusing(Task):
+        def before_start(self, task_id, args, kwargs):
+            raise PermissionError("no")
+
+    @app.task(base=Refusing)
+    def never():
+        raise AssertionError("it ran")
+
+    assert document(run(app, never))["result"]["exc_type"] == "PermissionError"
+
+
+def test_signals_surround_the_run(app):
+    seen = []
+
+    @app.task
+    def add(a):
+        return a
+
+    def note(sender, signal, **named):
+        seen.append((signal.name, sender.name))
+
+    watched = (signals.task_prerun, signals.task_success, signals.task_postrun)
+    for signal in watched:
+        signal.connect(note)
+    try:
+        run(app, add, 1)
+    finally:
+        for signal in watched:
+            signal.disconnect(note)
+    assert [name for name, _ in seen] == ["task_prerun", "task_success", "task_postrun"]
+
+
+def test_an_async_task_runs_to_its_end(app):
+    @app.task
+    async def double(x):
+        import asyncio
+
+        await asyncio.sleep(0)
+        return 2 * x
+
+    assert document(run(app, double, 4))["result"] == 8
+    app.close()
+
+
+def test_soft_limits_are_armed_around_the_call_only(app):
+    @app.task(soft_time_limit=3)
+    def add(a):
+        steps.append("run")
+
+    steps = []
+    tracer = Tracer(app, "w@host", soft_time_limit=9)
+    tracer.arm = lambda seconds: steps.append(("arm", seconds))
+    tracer.disarm = lambda: steps.append("disarm")
+    run(app, add, 1, tracer=tracer)
+    run(app, add, 1, tracer=tracer, timelimit=[None, 1])
+    assert steps == [("arm", 3), "run", "disarm", ("arm", 1), "run", "disarm"]
+
+
+def lose(app, task, *, redelivered=0, tag=1):
+    app.finalize()
+    message = Message(task.name, "id-1", {"task": task.name, "id": "id-1"}, b"[[],{},{}]", queue="celery")
+    return Tracer(app, "w@host", max_redeliveries=3).lost(Delivery(message, tag, "celery", redelivered), "signal 9")
+
+
+def test_a_task_whose_process_died_runs_again_three_times(app):
+    @app.task
+    def plain():
+        pass
+
+    @app.task(reject_on_worker_lost=False)
+    def once():
+        pass
+
+    assert [lose(app, plain, redelivered=n).action for n in range(3)] == [Action.REDELIVER] * 3
+    last = lose(app, plain, redelivered=3)
+    assert last.action == Action.BURY
+    assert "4 times" in last.reason
+    assert document(lose(app, once))["result"]["exc_type"] == "WorkerLostError"
+    assert document(lose(app, plain, tag=None))["result"]["exc_type"] == "WorkerLostError"
+
+
+def test_run_many_stops_between_tasks_when_told(app):
+    class Stop:
+        left = 2
+
+        def is_set(self):
+            self.left -= 1
+            return self.left < 0
+
+    @app.task
+    def add():
+        pass
+
+    app.finalize()
+    message = Message(add.name, "id-1", {"task": add.name, "id": "id-1"}, b"[[],{},{}]", queue="celery")
+    outcomes = []
+    ran = Tracer(app, "w@host").run_many([Delivery(message, n, "celery") for n in range(5)], outcomes, Stop())
+    assert ran == len(outcomes) == 2
