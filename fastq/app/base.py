@@ -103,8 +103,12 @@ class FastQ:
         self._backend: Backend | None = None
         self._is_backend_open = False
         self._tracer: Tracer | None = None
+        self._logging: Any = None
         self._pipeline: ContextVar[list[Message] | None] = ContextVar("fastq.pipeline", default=None)
         self._event_loops = threading.local()
+        # Content types that settings allow, by the settings' names; found anew when any setting changes.
+        self._accepted_types: dict[tuple[str, ...], frozenset[str]] = {}
+        self._accepted_version = -1
         current.add_app(self)
         if set_as_current:
             self.set_current()
@@ -399,7 +403,8 @@ class FastQ:
             meta = json_loads(document)
         else:
             content_type, content_encoding = serialization.types_of(serializer)
-            meta = serialization.loads(document, content_type, content_encoding, None)
+            accept = self._accepted("result_accept_content", "accept_content")
+            meta = serialization.loads(document, content_type, content_encoding, accept)
         if not isinstance(meta, dict) or "status" not in meta:
             raise DecodeError(f"the result document is not a map with a status: {document[:100]!r}")
         return meta
@@ -434,12 +439,20 @@ class FastQ:
         compression = message.headers.get("compression")
         if compression:
             body = serialization.decompress(body, compression)
-        return serialization.loads(
-            body,
-            message.content_type,
-            message.content_encoding,
-            serialization.content_types(self.conf.accept_content),
-        )
+        accept = self._accepted("accept_content")
+        return serialization.loads(body, message.content_type, message.content_encoding, accept)
+
+    def _accepted(self, *settings: str) -> frozenset[str]:
+        """The content types that the first of *settings* that is set allows."""
+        conf = self.conf
+        if self._accepted_version != conf.version:
+            self._accepted_types = {}
+            self._accepted_version = conf.version
+        accept = self._accepted_types.get(settings)
+        if accept is None:
+            names = next(filter(None, (getattr(conf, setting) for setting in settings)))
+            accept = self._accepted_types[settings] = serialization.content_types(names)
+        return accept
 
     # -- broker and backend -------------------------------------------------------------
 
@@ -496,6 +509,13 @@ class FastQ:
         return self.router.consumed()
 
     # -- running ------------------------------------------------------------------------
+
+    @property
+    def log(self) -> Any:
+        """The app's logging, set up by a worker."""
+        if self._logging is None:
+            self._logging = import_module("fastq.app.log").Logging(self)
+        return self._logging
 
     def tracer(self, hostname: str | None = None) -> Tracer:
         """What runs tasks in this process, for eager mode."""
