@@ -20,6 +20,7 @@ cdef extern from "<sys/time.h>" nogil:
         timeval it_interval
         timeval it_value
     int ITIMER_REAL
+    int getitimer(int which, itimerval *value)
     int setitimer(int which, const itimerval *new_value, itimerval *old_value)
 
 cdef extern from "Python.h":
@@ -51,6 +52,16 @@ cdef class SignalTimer:
         """Let it not be raised any more, from now on."""
         self._armed = False
         _set_timer(0)
+
+    cpdef suspend(self):
+        """Disarm, and return the seconds that were left; None if it was not armed."""
+        cdef itimerval left
+        if not self._armed:
+            return None
+        self._armed = False
+        getitimer(ITIMER_REAL, &left)
+        _set_timer(0)
+        return left.it_value.tv_sec + left.it_value.tv_usec / 1e6
 
     def expire(self, signum, frame):
         """The handler of SIGALRM. Raises SoftTimeLimitExceeded while armed."""
@@ -88,6 +99,10 @@ cdef class ThreadLimits:
         cdef unsigned long thread_id = PyThread_get_thread_ident()
         if self._deadlines.pop(thread_id, None) is None:
             PyThreadState_SetAsyncExc(thread_id, NULL)
+
+    cpdef suspend(self):
+        """Disarm, and return the deadline of the calling thread; None if it was not armed."""
+        return self._deadlines.pop(PyThread_get_thread_ident(), None)
 
     cpdef expire(self, double now):
         """Raise SoftTimeLimitExceeded in every thread whose deadline has come.

@@ -14,7 +14,7 @@ import time
 
 from pool_driver import Driver, delivery, main, result
 
-from fastq._core.message import Action
+from fastq._core.message import Action, Delivery
 
 
 def results(driver: Driver) -> None:
@@ -49,7 +49,7 @@ def concurrent_coroutines(driver: Driver) -> None:
 
 
 def soft_limit(driver: Driver) -> None:
-    for task in ("nap", "anap") if driver.name in ("asyncio", "gevent") else ("nap",):
+    for task in ("nap", "anap"):
         began = time.monotonic()
         outcome = driver.call(task, 30, timelimit=[None, 0.2])
         assert result(outcome) == "interrupted"
@@ -87,12 +87,19 @@ def take_back(driver: Driver) -> None:
 
 
 def solo_take_back(driver: Driver) -> None:
-    sent = [delivery("sleep", 0.1) for _ in range(5)]
-    timer = threading.Timer(0.15, driver.pool.take_back)
+    sent = [delivery("sleep", 0.2) for _ in range(5)]
+    taken: list[Delivery] = []
+    running: list[Delivery] = []
+
+    def withdraw() -> None:
+        running.extend(one for one, _ in driver.pool.running())
+        taken.extend(driver.pool.take_back())
+
+    timer = threading.Timer(0.3, withdraw)
     timer.start()
     driver.pool.submit(sent)
     timer.join()
-    taken = driver.pool.take_back()
+    assert running == sent[1:2]
     assert taken == sent[2:]
     assert [outcome.delivery for outcome in driver.wait(2)] == sent[:2]
 

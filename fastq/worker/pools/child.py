@@ -16,6 +16,7 @@ from fastq import signals
 from fastq._core.board import Board, die_with_parent
 from fastq._core.limits import SignalTimer
 from fastq._core.message import Delivery, message_from_tuple
+from fastq.worker.pools.coroutines import CoroutineRunner
 from fastq.worker.pools.frames import FrameDecoder, encode
 from fastq.worker.pools.tracing import make_tracer
 
@@ -56,6 +57,7 @@ class Child:
         self._tracer = make_tracer(app, options)
         self._tracer.arm = timer.arm
         self._tracer.disarm = timer.disarm
+        self._tracer.run_coroutine = CoroutineRunner(timer.suspend).run
 
     def serve(self) -> None:
         """Run what comes until the parent closes its end, or until there was enough of it."""

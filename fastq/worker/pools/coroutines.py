@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import Any, Generic, TypeVar
+
+from fastq.exceptions import SoftTimeLimitExceeded
 
 T = TypeVar("T")
 
@@ -51,6 +54,40 @@ class Interruptible(Coroutine[Any, Any, T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._coroutine.__await__()
+
+
+class CoroutineRunner:
+    """Runs coroutines to their end in the thread that asks, which gets an event loop for all of them.
+
+    *suspend* takes the soft limit of the calling thread out of force and returns the
+    seconds that were left of it, or None: an exception raised from outside would break the
+    event loop, or not be seen while it waits, so the loop keeps the limit instead.
+    """
+
+    def __init__(self, suspend: Callable[[], float | None]) -> None:
+        self._suspend = suspend
+        self._local = threading.local()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What *coroutine* returns or raises."""
+        loop: asyncio.AbstractEventLoop | None = getattr(self._local, "loop", None)
+        if loop is None:
+            loop = self._local.loop = asyncio.new_event_loop()
+        seconds = self._suspend()
+        job = Interruptible(coroutine)
+        task = job.start(loop)
+        timer = None if seconds is None else loop.call_later(seconds, job.interrupt, SoftTimeLimitExceeded())
+        try:
+            return loop.run_until_complete(task)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def close(self) -> None:
+        """Close the event loop of the calling thread."""
+        loop = self._local.__dict__.pop("loop", None)
+        if loop is not None:
+            end_loop(loop)
 
 
 class CoroutineLoop:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastq._core.limits import ThreadLimits
 from fastq.worker.pools.base import Pool, PoolOptions
+from fastq.worker.pools.coroutines import CoroutineRunner
 from fastq.worker.pools.mailbox import Mailbox
 from fastq.worker.pools.tracing import exited, make_tracer
 
@@ -31,6 +32,8 @@ class ThreadsPool(Pool):
         self._limits = SoftLimitWatch()
         self._tracer.arm = self._limits.arm
         self._tracer.disarm = self._limits.disarm
+        self._coroutines = CoroutineRunner(self._limits.suspend)
+        self._tracer.run_coroutine = self._coroutines.run
         self._queue: SimpleQueue[Delivery | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._unsettled = 0  # submitted, and neither taken back nor seen to end
@@ -84,6 +87,12 @@ class ThreadsPool(Pool):
 
     def _work(self) -> None:
         """Run deliveries in this thread until None comes."""
+        try:
+            self._work_off()
+        finally:
+            self._coroutines.close()
+
+    def _work_off(self) -> None:
         thread_id = threading.get_ident()
         running, get, run, put = self._running, self._queue.get, self._tracer.run, self._mailbox.put
         while (delivery := get()) is not None:
@@ -118,6 +127,11 @@ class SoftLimitWatch:
                 self._thread.start()
             elif deadline < self._looks_at:
                 self._changed.notify()
+
+    def suspend(self) -> float | None:
+        """Disarm, and return the seconds that were left to the calling thread; None if it was not armed."""
+        deadline = self._limits.suspend()
+        return None if deadline is None else max(0.0, deadline - monotonic())
 
     def close(self) -> None:
         """End the thread."""
