@@ -167,9 +167,12 @@ class Loop:
         """Seconds that the next turn may wait."""
         if self._outcomes or self._suspects:
             return 0.0
+        until = [LONGEST_TURN + (now := time.monotonic())]
         if self._stop_at is not None:
-            return max(0.0, min(FULL_WINDOW_TURN, self._stop_at - time.monotonic()))
-        return LONGEST_TURN
+            until += (FULL_WINDOW_TURN + now, self._stop_at)
+        if (deadline := self._pool.deadline()) is not None:
+            until.append(deadline)
+        return max(0.0, min(until) - now)
 
     def _turn(self, patience: float, room: int | None = None) -> list[Delivery]:
         """Commit what has ended, and bring what may run now; nothing while the broker is away."""
