@@ -1,4 +1,4 @@
-"""What does a worker cost that has nothing to do? Processor, connections, commands, memory."""
+"""What does a worker cost that has nothing to do? Processor, connections, requests, memory."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def observe(bench: Bench, side: Side, store: RedisStore | SqliteStore, pool: str
         busy, elapsed = cpu_seconds(pid) - busy, time.monotonic() - start
         seen = {"idle processor": 100 * busy / elapsed}
         if isinstance(store, RedisStore):
-            commands, connections = store.load()
-            # One of the commands was the INFO that told the count before.
-            seen["idle commands"] = (commands - before - 1) / elapsed
+            requests, connections = store.load()
+            # One of them was the INFO that told the count before.
+            seen["idle requests"] = (requests - before - 1) / elapsed
             seen["connections"] = connections
         parent, *children = family(pid)
         bare = bare_python(bench.folder)
@@ -55,7 +55,7 @@ def bare_python(folder: Path) -> float:
         return memory(process.pid).resident
 
 
-UNITS = {"idle processor": "% of a core", "idle commands": "commands per s", "connections": "connections"}
+UNITS = {"idle processor": "% of a core", "idle requests": "requests per s", "connections": "connections"}
 
 
 def run(bench: Bench) -> None:

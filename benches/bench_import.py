@@ -9,7 +9,13 @@ from functools import partial
 from benches.harness import Bench
 from benches.processes import run_python
 
-PROGRAM = "from {side} import Celery; Celery('b', broker={url!r}).task(name='b.n')(lambda: None).delay()"
+PROGRAM = """
+from {side} import Celery
+app = Celery("bench", broker={url!r})
+@app.task(name="bench.noop")
+def noop(): pass
+noop.delay()
+"""
 
 
 def took(program: str) -> float:

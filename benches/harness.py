@@ -34,7 +34,9 @@ class Record:
     @property
     def spread(self) -> float:
         """Half the distance between the extremes, as a share of the median."""
-        return (max(self.values) - min(self.values)) / 2 / self.median if self.median else 0.0
+        if not self.values or not self.median:
+            return 0.0
+        return (max(self.values) - min(self.values)) / 2 / self.median
 
     @property
     def is_rate(self) -> bool:

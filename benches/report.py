@@ -62,7 +62,7 @@ TARGETS = (
         for what, bound in (
             ("idle processor", 0.3),
             ("connections", 3),
-            ("idle commands", 1),
+            ("idle requests", 1),
             ("memory of the parent over bare python", 30),
             ("memory of a child over bare python", 20),
         )

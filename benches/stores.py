@@ -45,11 +45,14 @@ class RedisStore:
         return found
 
     def load(self) -> tuple[int, int]:
-        """How many commands the server has run, and how many clients it has, without this one."""
+        """How many requests the server has read, and how many clients it has, without this one.
+
+        Its count of commands would include those that scripts call.
+        """
         info = dict(
             line.split(":", 1) for line in self.connection.call("INFO").decode().splitlines() if ":" in line
         )
-        return int(info["total_commands_processed"]), int(info["connected_clients"]) - 1
+        return int(info["total_reads_processed"]), int(info["connected_clients"]) - 1
 
 
 class SqliteStore:
