@@ -5,7 +5,7 @@ from libc.string cimport memcmp, memcpy
 from libc.stdint cimport uint32_t
 cimport cython
 
-from fastq._core.message cimport ACK, BURY, PARK, REDELIVER, REQUEUE, Delivery, Message, Outcome
+from fastq._core.message cimport ACK, BURY, PARK, REDELIVER, REQUEUE, RETURN, Delivery, Message, Outcome
 from fastq._core.resp cimport Packer
 
 from fastq._core.message import decode_delivery
@@ -146,7 +146,12 @@ cdef class TurnCodec:
                 self._put_results(live)
             self._put_acks(live)
             for outcome in live:
-                self._put_rest(<Outcome> outcome)
+                if (<Outcome> outcome).action != RETURN:
+                    self._put_rest(<Outcome> outcome)
+            # Each goes in front of the one before it, so that they stand in their old order.
+            for outcome in reversed(live):
+                if (<Outcome> outcome).action == RETURN:
+                    self._put_rest(<Outcome> outcome)
         # Only now is the number of arguments known: write it right before them.
         header = b"*%d\r\n" % self._count
         begin = HEADROOM - PyBytes_GET_SIZE(header)
@@ -230,6 +235,8 @@ cdef class TurnCodec:
             self._put_all((b"Q", number, delivery.tag, queue.ready[step]))
         elif outcome.action == REDELIVER:
             self._put_all((b"H", number, delivery.tag, queue.ready[step]))
+        elif outcome.action == RETURN:
+            self._put_all((b"U", number, delivery.tag, queue.ready[step]))
         elif outcome.action == PARK:
             self._put_all((b"W", number, delivery.tag, outcome.until, self._steps[step]))
         elif outcome.action == BURY:

@@ -179,7 +179,12 @@ class MemoryConsumer(Consumer):
         with store.lock:
             self._renew()
             for outcome in outcomes:
-                self._settle(outcome)
+                if outcome.action != Action.RETURN:
+                    self._settle(outcome)
+            # Each goes in front of the one before it, so that they stand in their old order.
+            for outcome in reversed(outcomes):
+                if outcome.action == Action.RETURN:
+                    self._settle(outcome)
             store.move_due(time.time())
             store.restore(self._options.max_redeliveries)
             taken = self._claim(room)
@@ -218,6 +223,8 @@ class MemoryConsumer(Consumer):
             self._store.put(item, now, outcome.until)
         elif outcome.action == Action.BURY:
             self._store.dead.append(Dead(item, outcome.reason or "no reason was given", now))
+        elif outcome.action == Action.RETURN:
+            self._store.put_first(item)
         elif outcome.action == Action.REDELIVER:
             self._store.put_back(item, self._options.max_redeliveries, f"a child of {self._node} died")
 

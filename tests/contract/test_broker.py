@@ -271,6 +271,30 @@ def test_redelivery_goes_to_the_head_and_is_counted(harness: Harness) -> None:
     assert [each.redelivered for each in back] == [1, 0, 0]
 
 
+def test_what_is_returned_stands_at_the_head_in_its_order_and_is_not_counted(harness: Harness) -> None:
+    sent = messages(5)
+    harness.open().publish(sent)
+    consumer = harness.consume("q")
+    taken = take(consumer, 4)
+    returned = [Outcome(each, Action.RETURN) for each in taken[1:]]
+    settle(consumer, returned[0], *acks(taken[:1]), *returned[1:])
+    again = take_all(consumer)
+    assert ids(again) == ids(sent[1:])
+    assert [each.redelivered for each in again] == [0, 0, 0, 0]
+
+
+def test_a_redelivered_message_that_is_returned_counts_as_not_started(harness: Harness) -> None:
+    harness.open().publish([message()])
+    consumer = harness.consume("q", lease=SHORT_LEASE)
+    settle(consumer, Outcome(take_one(consumer), Action.REDELIVER))
+    suspect = take_one(consumer)
+    consumer.mark_started([suspect])
+    settle(consumer, Outcome(suspect, Action.RETURN))
+    assert take_one(consumer).redelivered == 1
+    # From here on nobody takes turns for it, and it was not marked again.
+    assert take_one(harness.consume("q", lease=SHORT_LEASE)).redelivered == 1
+
+
 def test_past_the_limit_a_redelivered_message_is_dead(harness: Harness) -> None:
     harness.open().publish([message(id="killer")])
     consumer = harness.consume("q", max_redeliveries=2)

@@ -14,6 +14,7 @@
 --         A queue, n (claim id)*n            acknowledge
 --         Q queue, claim id, list            requeue at the tail
 --         H queue, claim id, list            back to the head, counted
+--         U queue, claim id, list            back to the head, uncounted: it did not start
 --         W queue, claim id, due, step       park in the schedule
 --         B queue, claim id, dead, entries, reason   bury
 --         S started, claim id                forget that it was started
@@ -87,6 +88,12 @@ function apply.H(i)
   if envelope then
     redis.call('RPUSH', ARGV[i + 2], with_redeliveries(envelope, redeliveries(envelope) + 1))
   end
+  return i + 3
+end
+
+function apply.U(i)
+  local envelope = take(ARGV[i], ARGV[i + 1])
+  if envelope then redis.call('RPUSH', ARGV[i + 2], envelope) end
   return i + 3
 end
 

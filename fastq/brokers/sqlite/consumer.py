@@ -219,7 +219,9 @@ class SQLiteConsumer(Consumer):
         return db.execute(SQL["add_worker"], (self._node, now + self._options.lease)).lastrowid or 0
 
     def _settle(self, db: Connection, outcomes: Sequence[Outcome], now: float) -> None:
-        numbers: dict[int, list[int]] = {Action.ACK: [], Action.REQUEUE: [], Action.REDELIVER: []}
+        numbers: dict[int, list[int]] = {
+            action: [] for action in (Action.ACK, Action.REQUEUE, Action.REDELIVER, Action.RETURN)
+        }
         for outcome in outcomes:
             number = self._held[outcome.delivery.tag].number
             if outcome.action == Action.PARK:
@@ -230,6 +232,7 @@ class SQLiteConsumer(Consumer):
                 numbers[outcome.action].append(number)
         moves.settle(db, numbers[Action.ACK])
         moves.requeue(db, numbers[Action.REQUEUE], now)
+        moves.give_back(db, numbers[Action.RETURN])
         cause = f"a child of {self._node} died"
         moves.redeliver(db, numbers[Action.REDELIVER], self._options.max_redeliveries, now, cause)
 
