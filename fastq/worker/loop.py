@@ -345,6 +345,7 @@ class Loop:
                 return
             self._waker.wait(min(left, FIRST_BACKOFF))
             self._waker.clear()
+            self._collect()  # what is ready would keep waking us, and limits must be kept meanwhile
 
     def _leave(self) -> None:
         """Settle what has ended and give back all the rest."""

@@ -115,6 +115,7 @@ class Driver:
     """What a worker's loop does with its pool."""
 
     def __init__(self, pool: str, **options: Any) -> None:
+        app.finalize()
         self.name = pool
         self.waker = Waker()
         self.pool = open_pool(pool, app, PoolOptions(hostname="test@here", **options), self.waker)

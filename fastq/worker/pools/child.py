@@ -144,6 +144,7 @@ def _leave_signals_to_parent() -> None:
             signal.signal(number, pass_by)
         elif callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)  # blocked over the fork
 
 
 def _detach_stdin() -> None:

@@ -139,6 +139,8 @@ class AsyncioPool(Pool):
         try:
             outcome = await self._tracer.run_async(delivery)
         except BaseException as exc:  # SystemExit would end the event loop
+            if key not in self._running:
+                return  # cancelled by its hard limit or a forced stop, which have given its outcome
             outcome = exited(self._tracer, delivery, exc)
         self._end(key, outcome)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import selectors
+import signal
 import socket
 import sys
 from collections import deque
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastq._core.board import Board
 from fastq._core.message import Delivery, Outcome, outcome_from_tuple
 from fastq.worker.pools.base import Pool, PoolOptions
-from fastq.worker.pools.child import LEAVING, READY, run_child
+from fastq.worker.pools.child import LEAVING, PARENTS_SIGNALS, READY, run_child
 from fastq.worker.pools.handle import STALLED_AFTER, ChildHandle
 from fastq.worker.pools.tracing import make_tracer
 
@@ -102,7 +103,7 @@ class PreforkPool(Pool):
             return None
         now = monotonic()
         times = []
-        if self._lacking() > 0:
+        if self._lacking() > 0 and self._free_rows:
             times.append(self._fork_at)
         has_idle = any(child.is_ready and not child.given for child in self._children)
         for child in self._children:
@@ -273,9 +274,12 @@ class PreforkPool(Pool):
         # What is buffered would be written twice.
         sys.stdout.flush()
         sys.stderr.flush()
+        # No signal may reach the child while it still has the parent's handlers.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
         pid = os.fork()
         if pid == 0:
             self._become_child(row, ours, theirs, parent)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         ours.setblocking(False)
         child = ChildHandle(pid, row, ours, self._board)
