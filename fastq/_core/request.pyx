@@ -3,6 +3,7 @@
 from contextvars import ContextVar
 
 cimport cython
+from cpython.contextvars cimport PyContextVar_Reset, PyContextVar_Set, get_value
 
 # What Celery's Context gives for a field that the message does not carry.
 DEFAULTS = {
@@ -15,7 +16,7 @@ DEFAULTS = {
 PROTOCOL_HEADERS = frozenset(DEFAULTS) | {"id", "retries", "ignore_result", "compression", "redelivered"}
 
 # One for every thread, greenlet and asyncio task.
-_current = ContextVar("fastq.request", default=None)
+cdef object _current = ContextVar("fastq.request", default=None)
 
 
 @cython.final
@@ -130,17 +131,17 @@ cdef class Context:
 
 cpdef Context current_request():
     """The request of the task that runs in this thread, greenlet or asyncio task; None outside of one."""
-    return _current.get()
+    return get_value(_current)
 
 
 cdef object enter(Context context):
     """Make *context* the current request; what `leave` takes back is returned."""
-    context.outer = _current.get()
-    return _current.set(context)
+    context.outer = get_value(_current)
+    return PyContextVar_Set(_current, context)
 
 
 cdef object leave(object token):
-    _current.reset(token)
+    PyContextVar_Reset(_current, token)
 
 
 def push_request(Context context):
@@ -150,15 +151,15 @@ def push_request(Context context):
 
 def pop_request() -> Context:
     """Make the request before the current one current again; returns the one that was."""
-    cdef Context context = _current.get()
+    cdef Context context = get_value(_current)
     if context is not None:
-        _current.set(context.outer)
+        PyContextVar_Set(_current, context.outer)
     return context
 
 
 def request_of(task) -> Context | None:
     """The innermost request of *task* that runs here; a task may call others in place."""
-    cdef Context context = _current.get()
+    cdef Context context = get_value(_current)
     while context is not None and context.task_object is not task:
         context = context.outer
     return context
