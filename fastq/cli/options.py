@@ -13,6 +13,8 @@ import click
 from fastq.cli.app_name import NoAppFound
 from fastq.cli.errors import CommandError, ExitCode
 from fastq.cli.find_app import find_app
+from fastq.cli.user_code import user_code_error
+from fastq.exceptions import FastQError
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
@@ -70,7 +72,12 @@ class Target:
 
     def _configured(self, app: FastQ) -> FastQ:
         if self.config:
-            app.config_from_object(self.config, force=True)
+            try:
+                app.config_from_object(self.config, force=True)
+            except FastQError:
+                raise
+            except Exception as exc:
+                raise user_code_error(exc, self.config) from exc
         if self.broker:
             app.conf.broker_url = self.broker
         if self.result_backend:
