@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def call(
     ctx: click.Context,
+    /,
     name: str,
     args: str,
     kwargs: str,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastq.app.base import FastQ
 from fastq.cli.app_name import (
     SUBMODULES,
     celery_app_error,
@@ -21,9 +22,6 @@ from fastq.cli.app_name import (
 from fastq.cli.errors import CommandError
 from fastq.cli.user_code import user_code_error
 from fastq.exceptions import nearest_name
-
-if TYPE_CHECKING:
-    from fastq.app.base import FastQ
 
 ATTRIBUTES = ("app", "celery", "fastq")  # where a module keeps its app; the first two in Celery's order
 
@@ -134,8 +132,6 @@ def _app_names(module: ModuleType) -> list[str]:
 
 
 def _is_app(value: object) -> bool:
-    from fastq.app.base import FastQ
-
     return isinstance(value, FastQ)
 
 

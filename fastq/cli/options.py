@@ -6,18 +6,16 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from fastq.app.base import FastQ
 from fastq.cli.app_name import NoAppFound
 from fastq.cli.errors import CommandError, ExitCode
 from fastq.cli.find_app import find_app
 from fastq.cli.user_code import user_code_error
 from fastq.exceptions import FastQError
-
-if TYPE_CHECKING:
-    from fastq.app.base import FastQ
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -66,8 +64,6 @@ class Target:
         except NoAppFound:
             if not self.broker and not any(os.environ.get(name) for name in BROKER_VARIABLES):
                 raise
-        from fastq.app.base import FastQ
-
         return self._configured(FastQ("fastq", set_as_current=False))
 
     def _configured(self, app: FastQ) -> FastQ:
@@ -133,6 +129,6 @@ def json_value(text: str, option: str, kind: type) -> Any:
     except ValueError as exc:
         raise CommandError(f"{option} {text}: not JSON ({exc})") from exc
     if not isinstance(value, kind):
-        wanted = {list: "a list, as in '[2, 3]'", dict: "an object, as in '{\"x\": 2}'"}[kind]
+        wanted = "a list, as in '[2, 3]'" if kind is list else "an object, as in '{\"x\": 2}'"
         raise CommandError(f"{option} {text}: must be {wanted}", ExitCode.USAGE)
     return value

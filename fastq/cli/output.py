@@ -40,7 +40,8 @@ def age(seconds: float | None) -> str:
     if seconds < 10:
         return f"{max(seconds, 0.0):.1f} s"
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    rest, parts = int(seconds), []
+    rest = int(seconds)
+    parts: list[str] = []
     for name, size in units:
         count, rest = divmod(rest, size)
         if count or parts:

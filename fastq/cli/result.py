@@ -63,8 +63,8 @@ def look_up(app: FastQ, task_id: str) -> dict[str, Any]:
             }
         if state != PENDING:
             found.update(state=state, place="running" if state == STARTED else "unknown", info=known.info)
-    place = app.broker.locate(task_id, app.queue_names())
-    return found if place is None else {**found, **place_fields(place, found)}
+    lies = app.broker.locate(task_id, app.queue_names())
+    return found if lies is None else {**found, **place_fields(lies, found)}
 
 
 def place_fields(place: TaskPlace, found: dict[str, Any]) -> dict[str, Any]:

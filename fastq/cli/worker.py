@@ -119,7 +119,7 @@ def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
 @click.option("--without-heartbeat", is_flag=True, hidden=True, expose_value=False)
 @common_options
 @click.pass_context
-def worker(ctx: click.Context, **options: Any) -> int:
+def worker(ctx: click.Context, /, **options: Any) -> int:
     """Run tasks until told to stop.
 
     \b

@@ -187,8 +187,8 @@ class Worker:
             self._pool,
             lambda: self._open_consumer(backend if shares_store else None),
             waker=self._waker,
-            gate=Gate(self.app, tracer, rate_limits(self.app.tasks)),
-            window=PrefetchWindow(self.concurrency, self.app.conf.worker_prefetch_multiplier),
+            gate=Gate(self.app, tracer, dict(rate_limits(self.app.tasks))),
+            window=PrefetchWindow(self.concurrency or 1, self.app.conf.worker_prefetch_multiplier),
             store=None if shares_store else backend,
             state=WorkerState(),
         )
