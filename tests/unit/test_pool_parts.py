@@ -15,7 +15,7 @@ from fastq._core.limits import SignalTimer, ThreadLimits
 from fastq._core.message import Delivery, Message, Outcome
 from fastq.exceptions import SoftTimeLimitExceeded
 from fastq.wakeup import Waker
-from fastq.worker.pools.coroutines import Interruptible
+from fastq.worker.pools.coroutines import CoroutineRunner, Interruptible
 from fastq.worker.pools.frames import FrameDecoder, encode
 from fastq.worker.pools.mailbox import Mailbox
 
@@ -145,6 +145,37 @@ def test_limit_of_a_thread_does_not_outlast_disarm() -> None:
     expired.set()
     thread.join()
     assert ended == ["well"]
+
+
+def test_suspended_limits_strike_nobody() -> None:
+    limits = ThreadLimits()
+    limits.arm(5.0)
+    assert limits.suspend() == 5.0
+    assert limits.suspend() is None
+    assert limits.expire(6.0) is None
+
+
+def test_suspended_timer_tells_what_was_left() -> None:
+    timer = SignalTimer()
+    assert timer.suspend() is None
+    timer.arm(60)
+    left = timer.suspend()
+    assert left is not None
+    assert 59 < left <= 60
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_runner_keeps_the_limit_of_a_coroutine() -> None:
+    async def task() -> str:
+        try:
+            await asyncio.Event().wait()
+        except SoftTimeLimitExceeded:
+            return "interrupted"
+        return "woken"
+
+    runner = CoroutineRunner(lambda: 0.0)
+    assert runner.run(task()) == "interrupted"
+    runner.close()
 
 
 def test_interruption_is_raised_where_the_coroutine_waits() -> None:

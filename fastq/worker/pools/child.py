@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+from multiprocessing import current_process
 from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,7 @@ def run_child(
         return 0  # the parent died before we asked
     _leave_signals_to_parent()
     _detach_stdin()
+    current_process().name = f"ForkPoolWorker-{row + 1}"  # so logs name it, as Celery's do
     # What the parent has loaded is never garbage; looking through it would unshare its memory.
     gc.freeze()
     code = 0
