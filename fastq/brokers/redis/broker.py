@@ -36,6 +36,8 @@ class _Write(NamedTuple):
 class RedisBroker(Broker):
     """A Redis database, alone or behind Sentinels."""
 
+    has_celery_peers = True
+
     def __init__(self, url: str, options: BrokerOptions) -> None:
         super().__init__(url, options)
         self.endpoint = parse_endpoint(url, options.transport_options, options.ssl, options.connect_timeout)
