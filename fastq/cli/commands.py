@@ -88,6 +88,7 @@ def cli() -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line *arguments* and return its exit code; errors are said in one line on stderr."""
     target = Target()
+    stderr = sys.stderr  # a worker sends what is written there to its log, and this is for the user
     try:
         code = cli.main(args=arguments, prog_name="fastq", standalone_mode=False, obj=target)
         sys.stdout.flush()
@@ -97,14 +98,14 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except (KeyboardInterrupt, click.Abort):
-        click.echo("", err=True)
+        click.echo("", file=stderr)
         return ExitCode.INTERRUPTED
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except (click.ClickException, FastQError) as exc:
         if target.wants_traceback:
             raise
-        click.echo(f"fastq: {one_line(exc)}", err=True)
+        click.echo(f"fastq: {one_line(exc)}", file=stderr)
         return exit_code_of(exc)
 
 

@@ -209,8 +209,7 @@ def detach_first(options: dict[str, Any]) -> Launch:
 
 
 def settle_down(made: Worker, launch: Launch) -> None:
-    """Take the pid file, and let the terminal go: from here on errors go to the log."""
-    made.hold_pidfile()
+    """Say where the worker runs, and let the terminal go: from here on errors go to the log."""
     text = f"{made.hostname} runs as process {os.getpid()}; log {made.logfile}; pid file {made.pidfile}"
     click.echo(f"fastq: {text}", file=sys.__stdout__)  # sys.stdout goes to the log by now
     launch.succeed(made.logfile or os.devnull)

@@ -110,10 +110,21 @@ class Worker:
     def prepare(self) -> None:
         """Load the user's code and check that this worker can do what it is asked.
 
-        Raises what the user's modules raise, and `ImproperlyConfigured`.
+        Takes the pid file too. Raises what the user's modules raise, and `ImproperlyConfigured`.
         """
         if self._is_prepared:
             return
+        if self.pidfile is not None:
+            self._held_pidfile = PidFile(expand_path(self.pidfile, self.hostname))
+            self._held_pidfile.acquire()
+        try:
+            self._prepare()
+        except BaseException:
+            self._release_pidfile()
+            raise
+        self._is_prepared = True
+
+    def _prepare(self) -> None:
         app, conf = self.app, self.app.conf
         signals.celeryd_init.send(sender=self.hostname, instance=self, conf=conf, options=vars(self))
         self._configure()
@@ -127,27 +138,21 @@ class Worker:
         )
         self._waker = Waker()
         self._pool = open_pool(self.pool_name, app, self._pool_options(), self._waker)
-        self._is_prepared = True
-
-    def hold_pidfile(self) -> None:
-        """Take the pid file, if one is named. Raises `ImproperlyConfigured` when another worker has it."""
-        if self.pidfile is not None and self._held_pidfile is None:
-            held = PidFile(expand_path(self.pidfile, self.hostname))
-            held.acquire()
-            self._held_pidfile = held
 
     def start(self) -> int:
         """Run until told to stop; returns the exit code."""
         self.prepare()
-        self.hold_pidfile()
         try:
             code = self._run()
         finally:
-            if self._held_pidfile is not None:
-                self._held_pidfile.release()
+            self._release_pidfile()
         if self._wants_restart:
             restart()
         return code
+
+    def _release_pidfile(self) -> None:
+        if self._held_pidfile is not None:
+            self._held_pidfile.release()
 
     def _run(self) -> int:
         signals.worker_init.send(sender=self)
