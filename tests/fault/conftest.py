@@ -1,0 +1,62 @@
+"""Stages for the scenarios: every broker with every pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stage import POOLS, Stage
+
+from fastq.brokers.redis.connection import connect
+from fastq.brokers.redis.endpoint import parse_endpoint
+
+
+def flush(url: str) -> None:
+    """Empty a Redis server of the tests' own."""
+    connection = connect(parse_endpoint(url, {}), 5.0)
+    connection.call("FLUSHALL", timeout=5.0)
+    connection.close()
+
+
+@pytest.fixture
+def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty broker of the kind that the test is parametrized with."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'fault.sqlite3'}"
+    url: str = request.getfixturevalue("redis_server").url
+    flush(url)
+    return url
+
+
+@pytest.fixture
+def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    """A function that makes stages in folders of their own."""
+    made: list[Stage] = []
+
+    def make(url: str, pool: str, **options: Any) -> Stage:
+        folder = tmp_path / f"stage{len(made)}"
+        folder.mkdir()
+        made.append(Stage(folder, url, pool, **options))
+        return made[-1]
+
+    yield make
+    for stage in made:
+        stage.close()
+
+
+@pytest.fixture
+def stage(make_stage: Callable[..., Stage], broker_url: str, pool: str) -> Stage:
+    """One broker with one pool."""
+    return make_stage(broker_url, pool)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "broker_url" in metafunc.fixturenames or "stage" in metafunc.fixturenames:
+        metafunc.parametrize("broker_url", ["redis", "sqlite"], indirect=True)
+    if "pool" in metafunc.fixturenames and not any(
+        mark.args and "pool" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
+    ):
+        metafunc.parametrize("pool", POOLS)
+

@@ -1,0 +1,53 @@
+"""Processes killed under load: nothing is lost, and only what was running may run twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from judge import Fault
+from stage import Stage, forms
+
+
+@pytest.mark.parametrize("kills", forms(8, 100))
+@pytest.mark.parametrize("pool", ["prefork"])
+def test_children_that_are_killed(stage: Stage, kills: int) -> None:
+    rng = random.Random(1)
+    worker = stage.start_worker().wait_until_ready()
+    killed: set[int] = set()
+    with stage.load():
+        for _ in range(kills):
+            time.sleep(rng.uniform(0.05, 0.25))
+            alive = {each.pid for each in stage.events() if each.kind == "child"} - killed
+            child = rng.choice(sorted(alive))
+            began = time.monotonic()
+            os.kill(child, signal.SIGKILL)
+            stage.faults.append(Fault(began, time.monotonic(), child))
+            killed.add(child)
+            born = 2 + len(killed)
+            stage.wait_for(lambda events: sum(each.kind == "child" for each in events) >= born, "a new child")
+            # A dead child is replaced within a second; some more for a busy machine.
+            assert time.monotonic() - began < 3.0
+    verdict = stage.verdict()
+    assert verdict.is_good, f"{verdict}\n{stage.logs()}"
+    assert stage.missing_results() == set()
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("kills", forms(6, 50))
+def test_workers_that_are_killed(stage: Stage, kills: int) -> None:
+    rng = random.Random(2)
+    with stage.load():
+        for _ in range(kills):
+            worker = stage.start_worker().wait_until_ready()
+            time.sleep(rng.uniform(0.0, 0.3))
+            worker.kill()
+        worker = stage.start_worker().wait_until_ready()
+    verdict = stage.verdict()
+    assert verdict.is_good, f"{verdict}\n{stage.logs()}"
+    assert verdict.runs > 20 * kills
+    assert stage.missing_results() == set()
+    assert worker.stop() == 0
