@@ -173,7 +173,7 @@ class MemoryConsumer(Consumer):
                 self._store.waiting.remove(waiting)
         return taken
 
-    def _step(self, outcomes: Iterable[Outcome], room: int, waiting: Waiting) -> tuple[list[Delivery], float]:
+    def _step(self, outcomes: Sequence[Outcome], room: int, waiting: Waiting) -> tuple[list[Delivery], float]:
         """Settle, and claim; returns deliveries, and the seconds until there may be more to do."""
         store = self._store
         with store.lock:

@@ -23,7 +23,7 @@ def sqlite_harness(request: pytest.FixtureRequest) -> Harness:
     url = f"sqlite:///{folder / 'contract.sqlite3'}"
 
     def put_raw(queue: str, raw: bytes) -> None:
-        harness.open().queues()  # makes the tables
+        place.open().queues()  # makes the tables
         with closing(sqlite3.connect(folder / "contract.sqlite3", isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")
             (number,) = db.execute("SELECT coalesce(max(id), 0) + 1 FROM fastq_messages").fetchone()
@@ -31,8 +31,8 @@ def sqlite_harness(request: pytest.FixtureRequest) -> Harness:
             db.execute("INSERT INTO fastq_ready VALUES (?, 0, ?)", (queue, number))
             db.execute("COMMIT")
 
-    harness = Harness(url, url, put_raw=put_raw, crosses_processes=True)
-    return harness
+    place = Harness(url, url, put_raw=put_raw, crosses_processes=True)
+    return place
 
 
 HARNESSES: dict[str, Callable[[pytest.FixtureRequest], Harness]] = {

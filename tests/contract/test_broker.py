@@ -522,7 +522,8 @@ def test_two_consumers_never_get_the_same_message(harness: Harness) -> None:
     consumers = [harness.consume("q", worker=f"w{number}@here") for number in range(3)]
 
     def work(number: int) -> None:
-        consumer, done = consumers[number], []
+        consumer = consumers[number]
+        done: list[Outcome] = []
         while sum(map(len, got)) < len(sent) or done:
             deliveries = consumer.turn(done, 17, 0.05)
             got[number] += ids(deliveries)

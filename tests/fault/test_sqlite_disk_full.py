@@ -65,7 +65,7 @@ def limited_by_sqlite(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     pages = {"limit": 1 << 30}  # SQLite takes a limit below what the file has as just that
 
     def connect_with_limit(*args: object, **kwargs: object) -> sqlite3.Connection:
-        connection = connect(*args, **kwargs)  # type: ignore[call-overload]
+        connection: sqlite3.Connection = connect(*args, **kwargs)  # type: ignore[call-overload]
         opened.append(connection)
         connection.execute(f"PRAGMA max_page_count = {pages['limit']}")
         return connection

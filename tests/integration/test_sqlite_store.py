@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sqlite3
 import stat
 import sys
@@ -17,8 +18,10 @@ from fastq._core.message import Message, Outcome, new_id
 from fastq.backends.base import BackendOptions, StoredResult
 from fastq.backends.sqlite import SQLiteBackend
 from fastq.brokers.base import BrokerOptions
+from fastq.brokers.sqlite import pause
 from fastq.brokers.sqlite import store as store_module
 from fastq.brokers.sqlite.broker import SQLiteBroker
+from fastq.brokers.sqlite.file_watch import try_watch
 from fastq.brokers.sqlite.statements import parse_statements
 from fastq.brokers.sqlite.store import POLL_MAX, POLL_MIN, database_path, poll_interval
 from fastq.exceptions import ImproperlyConfigured, OperationalError
@@ -176,6 +179,44 @@ def test_polling_is_quick_after_activity_and_slow_when_idle() -> None:
     assert poll_interval(0.0) == POLL_MIN
     assert POLL_MIN < poll_interval(0.2) < POLL_MAX
     assert poll_interval(100.0) == POLL_MAX
+
+
+@pytest.mark.parametrize("watches", [True, False])
+def test_a_worker_that_was_idle_sees_a_message_at_once(
+    path: Path, watches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a watch on the log; where there is none, at the next of ever rarer looks."""
+    if not watches:
+        monkeypatch.setattr(pause, "try_watch", lambda log: None)
+    broker = SQLiteBroker(f"sqlite:///{path}", BrokerOptions())
+    waker = Waker()
+    consumer = broker.consumer(["q"], "w@here", waker)
+    assert consumer.turn((), 1, 0.3) == []
+    timer = threading.Timer(0.3, broker.publish, [[message()]])
+    timer.start()
+    began = time.monotonic()
+    assert len(consumer.turn((), 1, 10.0)) == 1
+    assert time.monotonic() - began < 1.0
+    timer.join()
+    consumer.close()
+    broker.close()
+    waker.close()
+
+
+def test_a_watch_tells_of_writes_until_it_is_cleared(path: Path) -> None:
+    path.touch()
+    watch = try_watch(path)
+    assert watch is not None
+    poll = select.poll()
+    poll.register(watch.fileno(), select.POLLIN)
+    assert poll.poll(0) == []
+    for _ in range(300):
+        path.write_bytes(b"x")
+    assert poll.poll(1000) != []
+    watch.clear()
+    assert poll.poll(0) == []
+    watch.close()
+    assert try_watch(path.with_name("missing")) is None
 
 
 def test_an_idle_worker_writes_nothing(path: Path) -> None:

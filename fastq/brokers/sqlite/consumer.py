@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Iterable, Sequence
 from itertools import count
@@ -13,8 +12,9 @@ from fastq._core.message import Action, Delivery, Outcome, decode_delivery
 from fastq.backends.base import StoredResult
 from fastq.brokers.base import BrokerOptions, Consumer
 from fastq.brokers.sqlite import documents, moves
+from fastq.brokers.sqlite.pause import Pause
 from fastq.brokers.sqlite.statements import SQL
-from fastq.brokers.sqlite.store import Store, poll_interval
+from fastq.brokers.sqlite.store import Store
 from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class SQLiteConsumer(Consumer):
         self._options = options
         self._queues = list(queues)
         self._node = worker
-        self._waker = waker
+        self._pause = Pause(waker)
         self._results = None if backend is None else backend.options
         self._db: Connection | None = None
         self._version = -1  # PRAGMA data_version: changes when another connection commits
@@ -79,7 +79,6 @@ class SQLiteConsumer(Consumer):
         self._tags = count(1)
         self._renew_at = 0.0  # unix seconds
         self._sweep_at = 0.0  # monotonic
-        self._active_at = time.monotonic()  # when there was something to do
         # What the last look at the file saw; the times are unix seconds.
         self._has_ready = False
         self._next_due = NEVER
@@ -90,19 +89,13 @@ class SQLiteConsumer(Consumer):
     # ---- one turn ----
 
     def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
-        until = time.monotonic() + timeout
-        poll = select.poll()
-        poll.register(self._waker.fileno(), select.POLLIN)
+        deadline = time.monotonic() + timeout
         taken = self._step(outcomes, room)
         while not taken:
-            now = time.monotonic()
-            pause = min(until - now, poll_interval(now - self._active_at))
-            if poll.poll(max(pause, 0.0) * 1000):
-                self._waker.clear()
-                break
-            if pause <= 0.0:
-                break
+            is_over = self._pause.until(deadline)
             taken = self._step((), room)
+            if is_over:
+                break
         return taken
 
     def _step(self, outcomes: Sequence[Outcome], room: int) -> list[Delivery]:
@@ -116,18 +109,20 @@ class SQLiteConsumer(Consumer):
             self._disconnect()
             raise
         if taken or outcomes:
-            self._active_at = time.monotonic()
+            self._pause.touch()
         return taken
 
     def _connection(self) -> Connection:
         if self._db is None:
             self._db = self._store.connect()
+            self._pause.watch(self._store.log)
             self._version = -1
             self.is_connected = True
         return self._db
 
     def _disconnect(self) -> None:
         if self._db is not None:
+            self._pause.unwatch()
             self._db.close()
             self._db = None
             self.is_connected = False

@@ -92,6 +92,7 @@ class Store:
     def __init__(self, path: Path, deadline: float) -> None:
         """Nothing is opened yet. *deadline* is how many seconds a call may wait for a lock."""
         self.path = path
+        self.log = path.with_name(path.name + "-wal")
         self.deadline = deadline
         # Appending and popping are atomic, so the list needs no lock (which a fork could leave locked).
         self._idle: list[sqlite3.Connection] = []
