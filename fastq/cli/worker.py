@@ -72,7 +72,7 @@ def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
     "--concurrency",
     callback=count_or_auto,
     metavar="N|auto",
-    help="Tasks at once; default: the processors we may use, 100 on gevent and asyncio.",
+    help="Tasks at once; default: the processors we may use, 100 on asyncio.",
 )
 @click.option(
     "-n", "--hostname", metavar="NAME", help="Node name: name, name@%h; %h host, %n name, %d domain."
@@ -209,10 +209,11 @@ def detach_first(options: dict[str, Any]) -> Launch:
 
 
 def settle_down(made: Worker, launch: Launch) -> None:
-    """Say where the worker runs, and let the terminal go: from here on errors go to the log."""
+    """Say where the worker will run, and let the terminal go: from here on errors go to the log."""
     text = f"{made.hostname} runs as process {os.getpid()}; log {made.logfile}; pid file {made.pidfile}"
     click.echo(f"fastq: {text}", file=sys.__stdout__)  # sys.stdout goes to the log by now
-    launch.succeed(made.logfile or os.devnull)
+    launch.leave_terminal(made.logfile or os.devnull)
+    made.on_started = launch.succeed
 
 
 def run_reloading(target: Target) -> int:

@@ -87,8 +87,8 @@ class Launch:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def succeed(self, log: str | Path) -> None:
-        """Send what we print to *log* from here on and let the launching process end with 0."""
+    def leave_terminal(self, log: str | Path) -> None:
+        """Send what we print to *log* from here on. Raises `ImproperlyConfigured`."""
         try:
             out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as exc:
@@ -100,6 +100,9 @@ class Launch:
             os.dup2(source, target)
         os.close(out)
         os.close(null)
+
+    def succeed(self) -> None:
+        """Let the launching process end with 0."""
         os.write(self._fd, READY)
         os.close(self._fd)
 

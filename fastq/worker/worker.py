@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,7 @@ class Worker:
     pidfile: str | None = None
     quiet: bool = False
     colorize: bool | None = None  # None: when stderr is a terminal
+    on_started: Callable[[], None] | None = None  # called when signals are handled
     queue_names: list[str] = field(init=False, default_factory=list)
     _waker: Waker = field(init=False)
     _pool: Pool = field(init=False)
@@ -162,6 +163,8 @@ class Worker:
             loop = self._make_loop()
             timeout = self.app.conf.worker_shutdown_timeout
             with SignalHandlers(self.hostname, loop, self._pool, self._waker, timeout) as handlers:
+                if self.on_started is not None:
+                    self.on_started()
                 self._greet()
                 self._serve(loop)
         except BaseException:
