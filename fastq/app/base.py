@@ -44,8 +44,6 @@ EMBEDDED_SCHEMES = ("sqlite", "memory")
 # Messages of `send_many` that are composed before they are written: enough to make one write
 # cheap, few enough to keep memory flat when the iterable is endless.
 BLOCK = 1000
-# What a call of `send_many` may leave out: args, kwargs, options.
-NO_ARGUMENTS: tuple[Any, ...] = ((), {}, {})
 
 
 class FastQ:
@@ -85,6 +83,7 @@ class FastQ:
                 self.conf.update({name: url})
         self.tasks = TaskRegistry()
         self.router = Router(self.conf)
+        self.composer = sending.Composer(self)
         self.strict_typing = strict_typing
         self.autofinalize = autofinalize
         self.finalized = False
@@ -330,7 +329,7 @@ class FastQ:
         if task is not None:
             task.prepare()
             merged = task.message_options | options
-        return self.send(sending.compose(self, name, task, args, kwargs, merged), merged, task)
+        return self.send(self.composer.compose(name, task, args, kwargs, merged), merged, task)
 
     def send_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult[Any]]:
         """Send many calls ``(task or name, args, kwargs, options)``, of which the last two may be missing.
@@ -338,21 +337,25 @@ class FastQ:
         They are written in blocks of 1,000. When the iterable or the broker fails, the
         blocks before were sent.
         """
+        return self.publish_blocks(self._compose_call(*call) for call in calls)
+
+    def _compose_call(
+        self, target: Any, args: Any = (), kwargs: Any = sending.NO_OPTIONS, options: Any = sending.NO_OPTIONS
+    ) -> list[Message]:
+        task = self.tasks.get(target) if isinstance(target, str) else target
+        if task is not None:
+            task.prepare()
+            if task.check_arguments is not None:
+                task.check_arguments(*args, **kwargs)
+        sending.check_options(options)
+        merged = task.message_options | options if task is not None and task.message_options else options
+        return self.composer.compose(target if task is None else task.name, task, args, kwargs, merged)
+
+    def publish_blocks(self, composed: Iterable[list[Message]]) -> list[AsyncResult[Any]]:
+        """Publish the messages of many calls in blocks, and return the calls' results."""
         results: list[AsyncResult[Any]] = []
         block: list[Message] = []
-        for call in calls:
-            target, args, kwargs, options = call + NO_ARGUMENTS[len(call) - 1 :]
-            task = self.tasks.get(target) if isinstance(target, str) else target
-            if task is not None:
-                task.prepare()
-                if task.check_arguments is not None:
-                    task.check_arguments(*args, **kwargs)
-            if options:
-                sending.check_options(options)
-            merged = task.message_options | options if task is not None and task.message_options else options
-            messages = sending.compose(
-                self, target if task is None else task.name, task, args, kwargs, merged
-            )
+        for messages in composed:
             block += messages
             results.append(AsyncResult(messages[0].id, app=self, task_name=messages[0].task))
             if len(block) >= BLOCK:

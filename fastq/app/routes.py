@@ -30,12 +30,13 @@ class Route:
 
 
 class Router:
-    """Finds routes by the settings as they are now. A route that depends on the name alone is found once."""
+    """Finds routes by the settings as they are now."""
 
     def __init__(self, conf: Settings) -> None:
         self._conf = conf
         self._version = -1
         self.queues: dict[str, Queue] = {}
+        self.is_static = True  # whether routes depend on names and options alone, not on arguments
 
     def route(
         self, name: str, options: Mapping[str, Any], args: Any = (), kwargs: Any = None, task: Any = None
@@ -43,14 +44,7 @@ class Router:
         """The route of a call of *name*; what *options* say of queue, exchange or routing_key comes first."""
         if self._version != self._conf.version:
             self._load()
-        if not options:
-            route = self._by_name.get(name)
-            if route is not None:
-                return route
-        found = self._find(name, options, args, kwargs, task)
-        if not options and self._is_static:
-            self._by_name[name] = found
-        return found
+        return self._find(name, options, args, kwargs, task)
 
     def consumed(self) -> list[str]:
         """The queues that a worker consumes unless told otherwise."""
@@ -70,7 +64,6 @@ class Router:
 
     def _load(self) -> None:
         conf = self._conf
-        self._by_name: dict[str, Route] = {}
         declared = conf.task_queues
         if isinstance(declared, Mapping):
             declared = [{"name": name, **options} for name, options in declared.items()]
@@ -78,7 +71,7 @@ class Router:
         self.queues = {queue.name: queue for queue in map(queue_from, declared or [default])}
         self._bindings = _bindings(self.queues.values())
         self._routers = [_router(route) for route in _listed(conf.task_routes)]
-        self._is_static = all(isinstance(router, _Patterns) for router in self._routers)
+        self.is_static = all(isinstance(router, _Patterns) for router in self._routers)
         self._version = conf.version
 
     def _find(self, name: str, options: Mapping[str, Any], args: Any, kwargs: Any, task: Any) -> Route:

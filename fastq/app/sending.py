@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from fastq import serialization, signals
-from fastq._core.codec import json_dumps
-from fastq._core.message import Message, new_id
+from fastq._core.message import Message
 from fastq._core.preview import preview
 from fastq._core.request import current_request
+from fastq._core.template import Template
 from fastq.exceptions import FastQError, nearest_name
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
+    from fastq.app.routes import Route
     from fastq.app.task import Task
 
 
@@ -61,10 +62,7 @@ class SendOptions(TypedDict, total=False):
 
 KNOWN_OPTIONS = frozenset(SendOptions.__annotations__)
 CANVAS_OPTIONS = frozenset({"link", "link_error", "chord", "chain"})
-# Options that decide the route; with none of them the route depends on the name alone.
-ROUTE_OPTIONS = frozenset({"queue", "exchange", "routing_key"})
 NO_OPTIONS: dict[str, Any] = {}
-NO_EMBED: dict[str, Any] = {}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -81,7 +79,10 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise TypeError(f"apply_async takes no option {name!r}{nearest_name(name, KNOWN_OPTIONS)}")
 
 
+# This process as messages name their sender; and how often it has forked, so that a child makes
+# templates of its own.
 _origin = ""
+_forks = 0
 
 
 def origin() -> str:
@@ -92,104 +93,137 @@ def origin() -> str:
     return _origin
 
 
-def _forget_origin() -> None:
-    global _origin
+def _after_fork() -> None:
+    global _origin, _forks
     _origin = ""
+    _forks += 1
 
 
-os.register_at_fork(after_in_child=_forget_origin)
+os.register_at_fork(after_in_child=_after_fork)
 
 
-def compose(
-    app: FastQ,
-    name: str,
-    task: Task[..., Any] | None,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    options: Mapping[str, Any],
-) -> list[Message]:
-    """The messages of one call: one, or one for each queue that a topic or fanout exchange reaches."""
-    if task is not None and task.dump_models is not None:
-        args, kwargs = task.dump_models(args, kwargs)
-    request = current_request()
-    task_id = options.get("task_id") or new_id()
-    headers: dict[str, Any] = {
-        "lang": "py",
-        "task": name,
-        "id": task_id,
-        "root_id": task_id,
-        "argsrepr": preview(args if type(args) is tuple else tuple(args)),
-        "kwargsrepr": preview(kwargs) if kwargs else "{}",
-        "origin": origin(),
-    }
-    if request is not None:
-        headers["root_id"] = request.root_id or request.id
-        headers["parent_id"] = request.id
-    if task is not None and task.ignore_result:
-        headers["ignore_result"] = True
-    properties: dict[str, Any] = {}
-    route = app.router.route(name, options, args, kwargs, task)
-    if route.options:
-        options = route.options
+class Composer:
+    """Turns calls of one app's tasks into messages; keeps the templates of calls without options."""
+
+    def __init__(self, app: FastQ) -> None:
+        self._app = app
+        self._templates: dict[str, Template] = {}
+        self._version = (-1, -1)  # of the settings, and of this process, for which the templates hold
+
+    def compose(
+        self,
+        name: str,
+        task: Task[..., Any] | None,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> list[Message]:
+        """The messages of one call: one, or one for each queue that a topic or fanout exchange reaches."""
+        if task is not None and task.dump_models is not None:
+            args, kwargs = task.dump_models(args, kwargs)
+        announce = None
+        if signals.before_task_publish.receivers:
+            announce = self._announcement(name, options, args, kwargs, task)
+        template = self.template(name, task, options, args, kwargs)
+        return template.messages(args, kwargs, current_request(), options.get("task_id"), announce)
+
+    def compose_many(
+        self, task: Task[..., Any], calls: Iterable[tuple[Any, Any]], options: Mapping[str, Any]
+    ) -> Iterator[list[Message]]:
+        """As `compose`, for many calls of one *task*, whose options mean the same for all of them.
+
+        An eta or an expiry is reckoned from the first call.
+        """
+        check, template = task.check_arguments, None
+        is_plain = task.dump_models is None and not signals.before_task_publish.receivers
+        request = current_request()
+        for args, kwargs in calls:
+            if check is not None:
+                check(*args, **kwargs)
+            if template is not None:
+                yield template.messages(args, kwargs, request)
+                continue
+            yield self.compose(task.name, task, args, kwargs, options)
+            if is_plain and self._app.router.is_static:
+                template = self.template(task.name, task, options, args, kwargs)
+
+    def template(
+        self, name: str, task: Task[..., Any] | None, options: Mapping[str, Any], args: Any, kwargs: Any
+    ) -> Template:
+        """The template of a call; one without options, and with a route by name alone, is made once."""
+        version = (self._app.conf.version, _forks)
+        if version != self._version:
+            self._templates.clear()
+            self._version = version
+        template = self._templates.get(name) if not options else None
+        if template is None:
+            template = self._make(name, task, self._app.router.route(name, options, args, kwargs, task))
+            if not options and self._app.router.is_static:
+                self._templates[name] = template
+        return template
+
+    def _make(self, name: str, task: Task[..., Any] | None, route: Route) -> Template:
+        app, conf, options = self._app, self._app.conf, route.options
+        headers: dict[str, Any] = {"lang": "py", "task": name, "origin": origin()}
+        properties: dict[str, Any] = {}
+        if task is not None and task.ignore_result:
+            headers["ignore_result"] = True
         _apply_options(app, options, headers, properties)
-    if "task_id" not in options:
-        properties["delivery_tag"] = task_id
-    return _messages(app, name, task_id, task, (args, kwargs, NO_EMBED), headers, properties, route, options)
-
-
-def _messages(
-    app: FastQ,
-    name: str,
-    task_id: str,
-    task: Task[..., Any] | None,
-    body: tuple[Any, ...],
-    headers: dict[str, Any],
-    properties: dict[str, Any],
-    route: Any,
-    options: Mapping[str, Any],
-) -> list[Message]:
-    """Serialize *body*, and address it to every queue of *route*."""
-    conf = app.conf
-    if signals.before_task_publish.receivers:
-        signals.before_task_publish.send(
-            sender=name,
-            body=body,
+        serializer = options.get("serializer") or (conf.task_serializer if task is None else task.serializer)
+        method = options.get("compression") or (conf.task_compression if task is None else task.compression)
+        encode = None
+        if serializer != "json" or method:
+            encode = _encoder(str(serializer), method)
+        if method:
+            headers["compression"] = serialization.compression_type(method)
+        due = None
+        if "eta" in headers and not app.broker.has_celery_peers:
+            due = datetime.fromisoformat(headers["eta"]).timestamp()
+        content_type, content_encoding = serialization.types_of(str(serializer))
+        return Template(
+            name,
+            headers,
+            properties,
+            route.queues,
             exchange=route.exchange,
             routing_key=route.routing_key,
-            headers=headers,
-            properties=properties,
-            declare=[],
-            retry_policy=options.get("retry_policy") or conf.task_publish_retry_policy,
-        )
-    serializer = options.get("serializer") or (conf.task_serializer if task is None else str(task.serializer))
-    if serializer == "json":
-        content_type, content_encoding, data = "application/json", "utf-8", json_dumps(body)
-    else:
-        content_type, content_encoding, data = serialization.dumps(body, serializer)
-    compression = options.get("compression") or (conf.task_compression if task is None else task.compression)
-    if compression:
-        data, headers["compression"] = serialization.compress(data, compression)
-    priority = options.get("priority", conf.task_default_priority)
-    due = None
-    if "eta" in headers and not app.broker.has_celery_peers:
-        due = datetime.fromisoformat(headers["eta"]).timestamp()
-    return [
-        Message(
-            name,
-            task_id,
-            headers,
-            data,
-            queue=queue,
-            properties=properties,
             content_type=content_type,
             content_encoding=content_encoding,
-            exchange=route.exchange,
-            routing_key=route.routing_key,
-            priority=priority,
+            priority=options.get("priority", conf.task_default_priority),
             due=due,
+            encode=encode,
         )
-        for queue in route.queues
-    ]
+
+    def _announcement(
+        self, name: str, options: Mapping[str, Any], args: Any, kwargs: Any, task: Any
+    ) -> Callable[[Any, dict[str, Any], dict[str, Any]], None]:
+        """What sends the signal ``before_task_publish`` for one message."""
+        route = self._app.router.route(name, options, args, kwargs, task)
+        policy = options.get("retry_policy") or self._app.conf.task_publish_retry_policy
+
+        def announce(body: Any, headers: dict[str, Any], properties: dict[str, Any]) -> None:
+            signals.before_task_publish.send(
+                sender=name,
+                body=body,
+                exchange=route.exchange,
+                routing_key=route.routing_key,
+                headers=headers,
+                properties=properties,
+                declare=[],
+                retry_policy=policy,
+            )
+
+        return announce
+
+
+def _encoder(serializer: str, method: str | None) -> Callable[[Any], bytes]:
+    """What serializes a body and, with a *method*, compresses it."""
+
+    def encode(body: Any) -> bytes:
+        data = serialization.dumps(body, serializer)[2]
+        return serialization.compress(data, method)[0] if method else data
+
+    return encode
 
 
 def _apply_options(
@@ -264,6 +298,9 @@ def retry_of(
     headers["eta"] = eta.isoformat()
     queue = options.get("queue") or message.queue
     moved = queue != message.queue
+    # A schedule is looked into by fastq's workers alone; that one of them serves this queue is known,
+    # of another queue it is not. What is due already is for anyone.
+    is_parked = eta > app.now_utc() and not (moved and app.broker.has_celery_peers)
     return Message(
         message.task,
         message.id,
@@ -276,7 +313,7 @@ def retry_of(
         exchange="" if moved else message.exchange,
         routing_key=queue if moved else message.routing_key,
         priority=options.get("priority", message.priority),
-        due=eta.timestamp(),
+        due=eta.timestamp() if is_parked else None,
     )
 
 

@@ -190,7 +190,7 @@ class Task(Generic[P, R]):
         merged = {**self.message_options, **options} if self.message_options else options
         if app.conf.task_always_eager:
             return self.apply(args, kwargs, **options)
-        return app.send(sending.compose(app, self.name, self, args, kwargs, merged), merged, self)
+        return app.send(app.composer.compose(self.name, self, args, kwargs, merged), merged, self)
 
     def apply_many(self, calls: Iterable[Any], **options: Unpack[SendOptions]) -> list[AsyncResult[R]]:
         """Send a message for each of *calls*, in few writes: as fast as the broker takes them.
@@ -200,7 +200,11 @@ class Task(Generic[P, R]):
         consumed in blocks; when it or the broker fails, the blocks before were sent.
         """
         self.prepare()
-        return self.app.send_many((self, *_arguments(call), options) for call in calls)
+        sending.check_options(options)
+        merged = {**self.message_options, **options} if self.message_options else options
+        arguments = map(_arguments, calls)
+        composed = self.app.composer.compose_many(self, arguments, merged)
+        return self.app.publish_blocks(composed)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As `delay`, without blocking the event loop."""
@@ -238,7 +242,7 @@ class Task(Generic[P, R]):
         options.pop("task_id", None)
         known = {name: value for name, value in options.items() if name in sending.KNOWN_OPTIONS}
         known.update(retries=retries, **({"task_id": task_id} if task_id else {}))
-        message = sending.compose(app, self.name, self, args, kwargs, self.message_options | known)[0]
+        message = app.composer.compose(self.name, self, args, kwargs, self.message_options | known)[0]
         outcome, value, traceback = app.tracer().apply(
             Delivery(message, None, message.queue), self, args, kwargs
         )

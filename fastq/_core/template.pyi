@@ -1,0 +1,31 @@
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+from fastq._core.message import Message
+from fastq._core.request import Context
+
+@final
+class Template:
+    def __init__(
+        self,
+        task: str,
+        headers: dict[str, Any],
+        properties: dict[str, Any],
+        queues: list[str],
+        *,
+        exchange: str,
+        routing_key: str,
+        content_type: str = "application/json",
+        content_encoding: str = "utf-8",
+        priority: int | None = None,
+        due: float | None = None,
+        encode: Callable[[Any], bytes] | None = None,
+    ) -> None: ...
+    def messages(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        request: Context | None,
+        task_id: str | None = None,
+        announce: Callable[[Any, dict[str, Any], dict[str, Any]], None] | None = None,
+    ) -> list[Message]: ...

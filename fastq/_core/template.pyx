@@ -1,0 +1,95 @@
+"""Messages of one kind, fast: all that does not depend on a call's arguments is worked out once."""
+
+cimport cython
+
+from fastq._core.codec import json_dumps
+from fastq._core.message cimport Message, new_id
+from fastq._core.preview cimport preview
+from fastq._core.request cimport Context
+
+cdef dict NO_EMBED = {}
+
+
+@cython.final
+cdef class Template:
+    """What the messages of one task with the same options have in common.
+
+    *headers* and *properties* hold all but what each message adds: its id, whose child it
+    is, and what its arguments look like. *encode* turns a body ``(args, kwargs, embed)``
+    into bytes; None means plain JSON. There is one message for each of *queues*.
+    """
+
+    cdef str task
+    cdef dict headers
+    cdef dict properties
+    cdef list queues
+    cdef str exchange
+    cdef str routing_key
+    cdef str content_type
+    cdef str content_encoding
+    cdef object priority
+    cdef object due
+    cdef object encode
+    cdef bint shows_args
+    cdef bint shows_kwargs
+
+    def __init__(self, str task, dict headers, dict properties, list queues, *, str exchange, str routing_key,
+                 str content_type="application/json", str content_encoding="utf-8", priority=None, due=None,
+                 encode=None):
+        self.task = task
+        self.headers = headers
+        self.properties = properties
+        self.queues = queues
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.content_type = content_type
+        self.content_encoding = content_encoding
+        self.priority = priority
+        self.due = due
+        self.encode = encode
+        self.shows_args = "argsrepr" not in headers
+        self.shows_kwargs = "kwargsrepr" not in headers
+
+    def messages(self, args, kwargs, Context request, str task_id=None, announce=None) -> list:
+        """The messages of one call, sent from the run *request* or from outside of any (None).
+
+        Without a *task_id* it gets a new one. *announce* is called with the body, the headers
+        and the properties before they are encoded, and may change the latter two.
+        """
+        cdef dict headers = self.headers.copy()
+        cdef dict properties = self.properties.copy()
+        if task_id is None:
+            task_id = new_id()
+            if len(self.queues) == 1:  # copies need tags of their own (§3.7)
+                properties["delivery_tag"] = task_id
+        headers["id"] = task_id
+        if request is not None:
+            headers.setdefault("root_id", request.root_id or request.id)
+            headers.setdefault("parent_id", request.id)
+        elif "root_id" not in headers:
+            headers["root_id"] = task_id
+        if self.shows_args:
+            headers["argsrepr"] = preview(args if type(args) is tuple else tuple(args))
+        if self.shows_kwargs:
+            headers["kwargsrepr"] = preview(kwargs) if kwargs else "{}"
+        body = (args, kwargs, NO_EMBED)
+        if announce is not None:
+            announce(body, headers, properties)
+        cdef bytes data = json_dumps(body) if self.encode is None else self.encode(body)
+        return [self._message(queue, task_id, headers, properties, data) for queue in self.queues]
+
+    cdef Message _message(self, str queue, str task_id, dict headers, dict properties, bytes data):
+        cdef Message message = Message.__new__(Message)
+        message.task = self.task
+        message.id = task_id
+        message.headers = headers
+        message.properties = properties
+        message.body = data
+        message.content_type = self.content_type
+        message.content_encoding = self.content_encoding
+        message.queue = queue
+        message.exchange = self.exchange
+        message.routing_key = self.routing_key
+        message.priority = self.priority
+        message.due = self.due
+        return message
