@@ -8,6 +8,7 @@ the turn, until the broker has something or the pool sets the waker.
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
@@ -112,6 +113,7 @@ class Loop:
         Raises `OperationalError` only when the broker stayed away for *max_retries* attempts.
         """
         self._consumer = self._open_consumer()
+        gc.freeze()  # the application stays for good: no collection need look at it again
         heartbeat = Heartbeat(self) if self._pool.runs_inline else None
         try:
             while not self._is_over():
@@ -178,17 +180,23 @@ class Loop:
         """Commit what has ended, and bring what may run now; nothing while the broker is away."""
         self._collect()
         if room is None:
-            room = 0 if self._stop_at is not None else self._window.room()
+            room = self._room()
             if room == 0 and not self._outcomes and patience > 0:
                 self._wait_for_pool(min(patience, FULL_WINDOW_TURN))
                 self._collect()
+                room = self._room()
         try:
-            deliveries = self._exchange(room, 0.0 if self._outcomes and room == 0 else patience)
+            # With no room it has waited already, and has cleared a waker that may have said "stop".
+            deliveries = self._exchange(room, patience if room else 0.0)
         except OperationalError as exc:
             self._back_off(exc)
             return []
         self._failures = 0
         return self._admit(deliveries)
+
+    def _room(self) -> int:
+        """How many deliveries this turn may bring, in place of those that it settles."""
+        return 0 if self._stop_at is not None else self._window.room(len(self._outcomes))
 
     def _exchange(self, room: int, patience: float) -> list[Delivery]:
         """One turn of the consumer; on success the outcomes are gone."""
