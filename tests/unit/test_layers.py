@@ -21,7 +21,6 @@ LAYERS = {
     "signals": 0,
     "states": 0,
     "version": 0,
-    "version": 0,
     "_core": 1,
     # The two that decode bodies, by whichever serializer; nothing else in _core may import them.
     "_core.consume": 2,
