@@ -49,9 +49,9 @@ cdef class PrefetchWindow:
             return max(WIDEST, self.concurrency)
         return max(self.concurrency, <int> wanted)
 
-    cpdef int room(self) noexcept:
-        """How many more deliveries may be asked for."""
-        return max(0, self._limit() - self.unsettled)
+    cpdef int room(self, int settling=0) noexcept:
+        """How many more deliveries may be asked for, in a turn that settles *settling*."""
+        return max(0, self._limit() - self.unsettled + settling)
 
     cpdef take(self, int count):
         """Count *count* deliveries in."""
