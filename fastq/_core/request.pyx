@@ -15,6 +15,9 @@ DEFAULTS = {
 # Headers of the protocol; every other one is the user's (protocol/PROTOCOL.md §1.2).
 PROTOCOL_HEADERS = frozenset(DEFAULTS) | {"id", "retries", "ignore_result", "compression", "redelivered"}
 
+# Celery gives the two parts of the header timelimit by names of their own too.
+LIMITS = {"time_limit": 0, "soft_time_limit": 1}
+
 # One for every thread, greenlet and asyncio task.
 cdef object _current = ContextVar("fastq.request", default=None)
 
@@ -45,6 +48,8 @@ cdef class Context:
         # Reached for what is neither a field nor was set on this request.
         if self.message is not None and name in self.message.headers:
             return self.message.headers[name]
+        if name in LIMITS:
+            return (self.timelimit or (None, None))[LIMITS[name]]
         try:
             return DEFAULTS[name]
         except KeyError:

@@ -18,8 +18,8 @@ from fastq._core.codec import json_dumps, json_loads
 from fastq._core.message cimport ACK, BURY, REDELIVER, REQUEUE, Delivery, Message, Outcome
 from fastq._core.request cimport Context, enter, leave
 from fastq.exceptions import (
-    DecodeError, EncodeError, Ignore, InvalidTaskError, Reject, Retry, TaskRevokedError, TimeLimitExceeded,
-    WorkerLostError,
+    ContentDisallowed, DecodeError, EncodeError, Ignore, InvalidTaskError, Reject, Retry, TaskRevokedError,
+    TimeLimitExceeded, WorkerLostError,
 )
 
 logger = logging.getLogger("fastq.worker.trace")
@@ -295,7 +295,7 @@ cdef class Tracer:
         try:
             run.plan = self._plan(message.task)
             args, kwargs, embed = self._body(message)
-        except DecodeError as exc:
+        except (DecodeError, ContentDisallowed) as exc:
             return self.refused(delivery, exc)
         self._enter(run, delivery, args, kwargs, embed)
         return None

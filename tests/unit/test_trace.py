@@ -37,8 +37,22 @@ def test_a_returned_value_is_stored_in_celerys_document(app):
     outcome = run(app, add, 2, 3, group="g", parent_id="p")
     stored = document(outcome)
     assert (outcome.action, outcome.state) == (Action.ACK, "SUCCESS")
-    assert list(stored) == ["status", "result", "traceback", "children", "date_done", "group_id", "parent_id", "task_id"]
-    assert (stored["status"], stored["result"], stored["task_id"], stored["group_id"]) == ("SUCCESS", 5, "id-1", "g")
+    assert list(stored) == [
+        "status",
+        "result",
+        "traceback",
+        "children",
+        "date_done",
+        "group_id",
+        "parent_id",
+        "task_id",
+    ]
+    assert (stored["status"], stored["result"], stored["task_id"], stored["group_id"]) == (
+        "SUCCESS",
+        5,
+        "id-1",
+        "g",
+    )
     assert stored["date_done"].endswith("+00:00")
     assert outcome.runtime > 0
 
@@ -103,6 +117,23 @@ def test_a_retry_is_a_message_in_the_same_commit(app):
     assert document(outcome)["status"] == "RETRY"
 
 
+def test_a_retry_waits_only_where_a_worker_of_ours_looks(app):
+    @app.task(bind=True)
+    def again(self, countdown, queue):
+        raise self.retry(countdown=countdown, queue=queue)
+
+    def due(countdown, queue):
+        return run(app, again, countdown, queue).follow[0].due
+
+    assert due(5, None) is not None
+    assert due(0, None) is None  # is due: whoever serves the queue may have it
+    assert due(5, "other") is not None
+    app.conf.broker_url = "redis://nowhere"
+    app._broker = None
+    assert due(5, None) is not None
+    assert due(5, "other") is None  # perhaps only Celery's workers serve it
+
+
 def test_a_retry_beyond_the_limit_raises_its_cause(app):
     @app.task(bind=True, max_retries=1)
     def again(self):
@@ -117,7 +148,9 @@ def test_a_retry_beyond_the_limit_raises_its_cause(app):
 
 
 def test_autoretry_follows_the_back_off(app):
-    @app.task(autoretry_for=(ValueError,), dont_autoretry_for=(UnicodeError,), retry_backoff=2, retry_jitter=False)
+    @app.task(
+        autoretry_for=(ValueError,), dont_autoretry_for=(UnicodeError,), retry_backoff=2, retry_jitter=False
+    )
     def flaky(unicode):
         raise UnicodeError("x") if unicode else ValueError("x")
 
@@ -150,7 +183,17 @@ def test_a_failure_with_acks_on_failure_off_goes_to_the_dead_set(app):
 
 @pytest.mark.parametrize(
     "body",
-    [b"[]", b"[[1],{}]", b'{"a":1}', b"[1,{},{}]", b"[[1],[],{}]", b"[[1],{},[]]", b"\xff\xfe", b"", b"[[1],{},{}"],
+    [
+        b"[]",
+        b"[[1],{}]",
+        b'{"a":1}',
+        b"[1,{},{}]",
+        b"[[1],[],{}]",
+        b"[[1],{},[]]",
+        b"\xff\xfe",
+        b"",
+        b"[[1],{},{}",
+    ],
 )
 def test_a_body_that_does_not_fit_goes_to_the_dead_set(app, body):
     @app.task
@@ -160,6 +203,28 @@ def test_a_body_that_does_not_fit_goes_to_the_dead_set(app, body):
     outcome = run(app, add, body=body)
     assert (outcome.action, outcome.state) == (Action.BURY, "FAILURE")
     assert outcome.reason
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/x-python-serialize", "application/x-nothing", "text/plain"]
+)
+def test_content_that_is_not_accepted_goes_to_the_dead_set(app, content_type):
+    @app.task
+    def add(a):
+        return a
+
+    app.finalize()
+    message = Message(
+        add.name,
+        "id-1",
+        {"task": add.name, "id": "id-1"},
+        b"\x80\x04.",
+        queue="celery",
+        content_type=content_type,
+    )
+    outcome = Tracer(app, "w@host").run(Delivery(message, 1, "celery"))
+    assert (outcome.action, outcome.state) == (Action.BURY, "FAILURE")
+    assert content_type in outcome.reason
 
 
 def test_canvas_in_a_message_is_kept_in_the_dead_set_not_dropped(app):
@@ -182,12 +247,14 @@ def test_the_request_has_celerys_fields(app):
             id=request.id, args=request.args, retries=request.retries, direct=request.called_directly,
             host=request.hostname, eta=request.eta, custom=request.mine, headers=request.headers,
             task=current_task.name, info=request.delivery_info, group=request.group, eager=request.is_eager,
+            limits=(request.time_limit, request.soft_time_limit),
         )  # fmt: skip
 
-    run(app, look, 7, retries=2, mine="yes", root_id="r")
+    run(app, look, 7, retries=2, mine="yes", root_id="r", timelimit=[9, None])
     assert seen == {
-        "id": "id-1", "args": [7], "retries": 2, "direct": False, "host": "w@host", "eta": None, "custom": "yes",
-        "headers": {"mine": "yes"}, "task": look.name, "group": None, "eager": False,
+        "id": "id-1", "args": [7], "retries": 2, "direct": False, "host": "w@host", "eta": None,
+        "custom": "yes", "headers": {"mine": "yes"}, "task": look.name, "group": None, "eager": False,
+        "limits": (9, None),
         "info": {"exchange": "", "routing_key": "celery", "priority": None, "redelivered": False},
     }  # fmt: skip
     assert look.request.called_directly
@@ -288,7 +355,9 @@ def test_soft_limits_are_armed_around_the_call_only(app):
 def lose(app, task, *, redelivered=0, tag=1):
     app.finalize()
     message = Message(task.name, "id-1", {"task": task.name, "id": "id-1"}, b"[[],{},{}]", queue="celery")
-    return Tracer(app, "w@host", max_redeliveries=3).lost(Delivery(message, tag, "celery", redelivered), "signal 9")
+    return Tracer(app, "w@host", max_redeliveries=3).lost(
+        Delivery(message, tag, "celery", redelivered), "signal 9"
+    )
 
 
 def test_a_task_whose_process_died_runs_again_three_times(app):
