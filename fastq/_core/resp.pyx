@@ -11,7 +11,7 @@ import hiredis
 from fastq.exceptions import OperationalError
 
 cdef enum:
-    FIRST_BYTES = 16384  # a turn of a few deliveries fits without growing
+    FIRST_BYTES = 2048  # one message of usual size fits without growing
     KEPT_BYTES = 1048576  # a buffer that one huge batch made larger than this is given back
     # The longest header: a type byte, 20 digits of a 64-bit length, CR LF.
     HEADER_BYTES = 24

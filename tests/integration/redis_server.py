@@ -76,7 +76,11 @@ class RedisServer:
     def connect(self) -> Connection:
         """A connection of the test's own."""
         connection = connect(parse_endpoint(self.url, {}), 1.0)
-        connection.call("PING", timeout=1.0)
+        try:
+            connection.call("PING", timeout=1.0)
+        except OperationalError:
+            connection.close()
+            raise
         return connection
 
     def call(self, *arguments: str | bytes | int) -> object:

@@ -141,7 +141,7 @@ class Connection:
         if self.endpoint.socket_timeout is not None:
             limit = min(limit, self.endpoint.socket_timeout)
         # Setting it costs a system call: leave a limit that is about the same.
-        if self._limit is None or not limit <= self._limit <= limit * 1.05:
+        if self._limit is None or not limit * 0.95 <= self._limit <= limit * 1.05:
             self._socket.settimeout(limit)
             self._limit = limit
 

@@ -333,7 +333,7 @@ class RedisConsumer(Consumer):
             [
                 ["MULTI"],
                 ["HSET", keys.workers(prefix), self._epoch, json.dumps(known)],
-                ["SET", self._turn_key, 0],
+                ["HSET", self._turn_key, "done", 0],
                 ["ZADD", keys.leases(prefix), expires, self._epoch],
                 ["SADD", keys.queues(prefix), *self._queues],
                 ["EXEC"],
@@ -363,14 +363,15 @@ class RedisConsumer(Consumer):
     def _recover(self, connection: Connection) -> None:
         """After a reconnect: learn which turn was the last to take place and what it claimed.
 
-        The turn number is raised with that, so that a request which still lies in the
-        server's buffer of the old connection comes to nothing.
+        A fence is raised with that, so that a request which still lies in the server's
+        buffer of the old connection comes to nothing. It is not the number of a turn:
+        the reply to this may be lost too, and the next recovery must not take it for one.
         """
         self._number += 1
         commands: list[list[Argument]] = [
             ["MULTI"],
-            ["GET", self._turn_key],
-            ["SET", self._turn_key, self._number, "XX"],
+            ["HGET", self._turn_key, "done"],
+            ["HSET", self._turn_key, "fence", self._number],
         ]
         commands += [["HKEYS", queue.claims] for queue in self._own]
         commands += [["EXEC"]]
@@ -379,6 +380,7 @@ class RedisConsumer(Consumer):
         # Other workers may just be coming back too, after a restart of Redis: give them time to renew.
         self._plan_restore(time.monotonic())
         if checked(results[0]) is None:
+            connection.call("DEL", self._turn_key, timeout=self._patience)
             self._lose_all()
             self._begin_epoch()
             self._register(connection)

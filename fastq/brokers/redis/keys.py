@@ -38,7 +38,7 @@ def dead_entries(prefix: str, queue: str) -> str:
 
 
 def turn(prefix: str, epoch: str) -> str:
-    """Number of the last turn that this worker committed; it exists while its claims are its own."""
+    """Hash of a worker whose claims are its own: its last turn is ``done``, none up to ``fence`` may follow."""
     return f"{prefix}fastq:turn:{epoch}"
 
 

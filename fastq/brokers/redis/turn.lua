@@ -29,9 +29,9 @@ local number, lease = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
 local room, id = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
 local waits, rotation = ARGV[at + 5] == '1', tonumber(ARGV[at + 6])
 
-local last = redis.call('GET', KEYS[2])
-if not last then return {0} end
-if tonumber(last) >= number then return {-1} end
+local last = redis.call('HMGET', KEYS[2], 'done', 'fence')
+if not last[1] then return {0} end
+if math.max(tonumber(last[1]), tonumber(last[2] or 0)) >= number then return {-1} end
 -- A full Redis refuses a script's first write if it may need memory, and allows all that follow a harmless
 -- one. Settling and claiming are what empties it, so they go on.
 redis.call('ZREM', KEYS[1], '')
@@ -118,7 +118,7 @@ end
 
 local record = at + 7
 while record <= #ARGV do record = apply[ARGV[record]](record + 1) end
-redis.call('SET', KEYS[2], number)
+redis.call('HSET', KEYS[2], 'done', number)
 
 if room <= 0 then return {1, -1} end
 
