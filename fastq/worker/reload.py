@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
-# The worker writes the files it imported to this descriptor.
+# The worker writes the files it imported to this descriptor: a line each, the time of change in
+# nanoseconds and the path.
 FD_VARIABLE = "FASTQ_RELOAD_FD"
 POLL_SECONDS = 0.5
 READ_BYTES = 65536
@@ -23,7 +24,7 @@ def report_imports() -> None:
     if (fd := os.environ.get(FD_VARIABLE)) is None:
         return
     files = [file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))]
-    own = "\n".join(file for file in files if is_project_file(file))
+    own = "".join(f"{modified_ns(file)} {file}\n" for file in files if is_project_file(file))
     with os.fdopen(int(fd), "wb") as pipe:
         pipe.write(own.encode("utf-8", "surrogateescape"))
     del os.environ[FD_VARIABLE]
@@ -48,7 +49,7 @@ class Reloader:
         self.folder = folder
         self._stops = 0  # how often we were told to stop
         self._child: subprocess.Popen[bytes] | None = None
-        self._imports = b""
+        self._report = b""
         self._pipe = -1
 
     def run(self) -> int:
@@ -62,19 +63,18 @@ class Reloader:
 
     def _run_child(self) -> int:
         """Start the worker, wait for a change or its end; returns its exit code when it has ended."""
+        # Times are taken before the code is read, so that no change falls between the two.
+        at_start = times_of(project_files(self.folder))
         child = self._start()
-        before = self._times()
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
-            if self._read_imports():
-                before = self._times()
-            elif not self._stops and (changed := changes(before, self._times())):
+            imported = self._imported()
+            if not self._stops and (changed := changes(imported, times_of(imported))):
                 print(f"fastq: {changed} changed: the worker starts anew", file=sys.stderr)
                 child.send_signal(signal.SIGTERM)
                 return child.wait()
-        self._read_imports()
         if not self._stops:
-            self._wait_for_change(child.returncode)
+            self._wait_for_change(child.returncode, at_start | self._imported())
         return child.returncode
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -82,7 +82,7 @@ class Reloader:
             os.close(self._pipe)
         self._pipe, write_fd = os.pipe()
         os.set_blocking(self._pipe, False)
-        self._imports = b""
+        self._report = b""
         # Its own session: Ctrl-C reaches us alone, and we pass it on, once.
         self._child = subprocess.Popen(
             self.command,
@@ -98,29 +98,23 @@ class Reloader:
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
 
-    def _read_imports(self) -> bool:
-        """Take what the worker says of its imports; whether there was any news."""
+    def _imported(self) -> dict[str, int]:
+        """The files that the worker has reported so far, with their times of change when it did."""
         try:
-            part = os.read(self._pipe, READ_BYTES)
+            while part := os.read(self._pipe, READ_BYTES):
+                self._report += part
         except BlockingIOError:
-            return False
-        self._imports += part
-        return bool(part)
+            pass
+        whole = self._report[: self._report.rfind(b"\n") + 1].decode("utf-8", "surrogateescape")
+        entries = (line.split(" ", 1) for line in whole.splitlines())
+        return {file: int(modified) for modified, file in entries}
 
-    def _wait_for_change(self, code: int) -> None:
+    def _wait_for_change(self, code: int, before: dict[str, int]) -> None:
         print(f"fastq: the worker ended with {code}: waiting for a change of the code", file=sys.stderr)
-        before = self._times(everything=True)
         while not self._stops:
             time.sleep(POLL_SECONDS)
-            if changes(before, self._times(everything=True)):
+            if changes(before, times_of([*before, *project_files(self.folder)])):
                 return
-
-    def _times(self, everything: bool = False) -> dict[str, int]:
-        """The time of change of each watched file, in nanoseconds; 0 for one that is gone."""
-        files = set(self._imports.decode("utf-8", "surrogateescape").split("\n")) - {""}
-        if everything or not files:
-            files.update(project_files(self.folder))
-        return {file: modified_ns(file) for file in files}
 
 
 def changes(before: dict[str, int], after: dict[str, int]) -> str | None:
@@ -129,6 +123,11 @@ def changes(before: dict[str, int], after: dict[str, int]) -> str | None:
         if before.get(file) != after.get(file):
             return os.path.relpath(file)
     return None
+
+
+def times_of(files: Iterable[str]) -> dict[str, int]:
+    """The time of change of each of *files*, as of `modified_ns`."""
+    return {file: modified_ns(file) for file in files}
 
 
 def modified_ns(file: str) -> int:
