@@ -147,8 +147,9 @@ def worker_process(options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         "WARNING",
         "-q",
     ]
-    # Its own session: Ctrl-C reaches us alone, and leaving the block stops it.
-    process = subprocess.Popen([*command, *options], start_new_session=True)
+    # Its own session: Ctrl-C reaches us alone, and leaving the block stops it. Not in the current
+    # folder: in a checkout Python would import the sources, without extensions, instead of what is installed.
+    process = subprocess.Popen([*command, *options], cwd=tempfile.gettempdir(), start_new_session=True)
     try:
         yield process
     finally:
