@@ -18,7 +18,8 @@ LOOKS_BEFORE_SLEEP = 50
 class Heartbeat:
     """Calls `Loop.beat` every 20 ms while the loop's thread has been in tasks for as long.
 
-    Costs an idle worker nothing: it sleeps until `begin` after a second without work.
+    Entered by the loop around each batch. Costs an idle worker nothing: after a second
+    without work it sleeps until it is entered again.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -30,14 +31,14 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="fastq-heartbeat", daemon=True)
         self._thread.start()
 
-    def begin(self) -> None:
-        """Say that the loop's thread goes off to run tasks."""
+    def __enter__(self) -> None:
+        """The loop's thread goes off to run tasks."""
         self._busy_since = time.monotonic()
         if self._is_asleep:
             self._called.set()
 
-    def end(self) -> None:
-        """Say that it is back."""
+    def __exit__(self, *exc: object) -> None:
+        """It is back."""
         self._busy_since = 0.0
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from fastq._core.message import Action, Delivery, Outcome
@@ -114,35 +115,20 @@ class Loop:
         """
         self._consumer = self._open_consumer()
         gc.freeze()  # the application stays for good: no collection need look at it again
+        # Where tasks run in this very thread, the heartbeat takes the turns meanwhile.
         heartbeat = Heartbeat(self) if self._pool.runs_inline else None
+        busy = heartbeat or nullcontext()
         try:
             while not self._is_over():
-                if heartbeat is None:
-                    self._step()
-                else:
-                    self._step_inline(heartbeat)
+                with self._lock:
+                    ready = self._turn(self._patience())
+                if ready:
+                    with busy:
+                        self._pool.submit(ready)
         finally:
             if heartbeat is not None:
                 heartbeat.stop()
             self._leave()
-
-    def _step(self) -> None:
-        """One round: turn, gate, pool."""
-        with self._lock:
-            ready = self._turn(self._patience())
-        if ready:
-            self._pool.submit(ready)
-
-    def _step_inline(self, heartbeat: Heartbeat) -> None:
-        """One round with a pool that runs tasks in this very thread: the heartbeat turns meanwhile."""
-        with self._lock:
-            ready = self._turn(self._patience())
-        if ready:
-            heartbeat.begin()
-            try:
-                self._pool.submit(ready)
-            finally:
-                heartbeat.end()
 
     def beat(self) -> None:
         """Settle what has ended, renew the lease, free what waits behind a long task; take no new messages.

@@ -34,7 +34,9 @@ def gate(app):
 
 
 def delivery(task="add", body=b"[[1,2],{},{}]", **headers):
-    return Delivery(Message(task, "id-1", {"task": task, "id": "id-1", **headers}, body, queue="celery"), 1, "celery")
+    return Delivery(
+        Message(task, "id-1", {"task": task, "id": "id-1", **headers}, body, queue="celery"), 1, "celery"
+    )
 
 
 def judge(gate, given, now=NOW):
@@ -111,7 +113,9 @@ def test_a_message_that_could_not_be_decoded_goes_to_the_dead_set(gate):
 
 def test_a_message_of_protocol_1_is_upgraded(gate):
     body = {"task": "add", "id": "v1-id", "args": [2, 3], "kwargs": {}, "retries": 1}
-    raw = json.dumps({"body": json.dumps(body), "content-type": "application/json", "properties": {}}).encode()
+    raw = json.dumps(
+        {"body": json.dumps(body), "content-type": "application/json", "properties": {}}
+    ).encode()
     [given], settled = judge(gate, decode_delivery(raw, 1, "celery"))
     assert not settled
     assert (given.message.task, given.message.id, given.message.headers["retries"]) == ("add", "v1-id", 1)

@@ -8,7 +8,16 @@ from fastq.worker.rates import RateLimit, parse_rate
 
 @pytest.mark.parametrize(
     ("text", "per_second"),
-    [("10/s", 10.0), ("120/m", 2.0), ("3600/h", 1.0), ("5", 5.0), (7, 7.0), (None, 0.0), (0, 0.0), ("0/s", 0.0)],
+    [
+        ("10/s", 10.0),
+        ("120/m", 2.0),
+        ("3600/h", 1.0),
+        ("5", 5.0),
+        (7, 7.0),
+        (None, 0.0),
+        (0, 0.0),
+        ("0/s", 0.0),
+    ],
 )
 def test_rates_are_read_in_celerys_forms(text, per_second):
     assert parse_rate(text) == pytest.approx(per_second)

@@ -70,7 +70,11 @@ def test_a_queue_that_is_not_declared_is_made_or_refused(app):
 
 def test_exchanges_reach_the_queues_that_are_bound_to_them(app):
     topic = Exchange("logs", "topic")
-    app.conf.task_queues = [Queue("all", topic, "log.#"), Queue("errors", topic, "log.error"), Queue("celery")]
+    app.conf.task_queues = [
+        Queue("all", topic, "log.#"),
+        Queue("errors", topic, "log.error"),
+        Queue("celery"),
+    ]
     assert queues(app, exchange="logs", routing_key="log.error") == ["all", "errors"]
     assert queues(app, exchange="logs", routing_key="log.info") == ["all"]
     with pytest.raises(QueueNotFound, match="logs"):

@@ -65,7 +65,8 @@ def test_arguments_are_checked_where_the_task_is_called(app, sent):
 
 
 @pytest.mark.parametrize(
-    "signature", ["a, /, b", "*args", "a, *args, k", "a, *, k=1", "a, b=2, **kw", "*, k", "", "a, b=[], /, *c, d, **e"]
+    "signature",
+    ["a, /, b", "*args", "a, *args, k", "a, *, k=1", "a, b=2, **kw", "*, k", "", "a, b=[], /, *c, d, **e"],
 )
 def test_the_check_agrees_with_python(app, signature):
     namespace = {}
@@ -161,7 +162,10 @@ def test_send_many_takes_tasks_and_names(app, sent):
         return a
 
     app.send_many([(add, (1,)), ("elsewhere.mul", (2, 3), {}, {"queue": "q"})])
-    assert [(message.task, message.queue) for message in sent] == [(add.name, "celery"), ("elsewhere.mul", "q")]
+    assert [(message.task, message.queue) for message in sent] == [
+        (add.name, "celery"),
+        ("elsewhere.mul", "q"),
+    ]
 
 
 def test_a_pipeline_sends_all_at_its_end_or_nothing(app):

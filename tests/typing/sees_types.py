@@ -1,0 +1,51 @@
+"""What a type checker sees of a task: checked by `test_types.py`, never run."""
+
+from typing_extensions import assert_type
+
+from fastq import AsyncResult, FastQ, Task
+
+app = FastQ("typed")
+
+
+@app.task
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+@app.task(bind=True, max_retries=5)
+def fetch(self: Task[..., str], url: str) -> str:
+    return url
+
+
+@app.task(name="named", queue="slow")
+def named(x: float) -> list[float]:
+    return [x]
+
+
+@app.task
+async def ask(question: str) -> bytes:
+    return question.encode()
+
+
+def calls() -> None:
+    assert_type(add.delay(1, 2), AsyncResult[int])
+    assert_type(add.delay(1).get(timeout=1), int)
+    assert_type(add.apply_async((1, 2), countdown=3, queue="q").get(), int)
+    assert_type(add(1, b=2), int)
+    assert_type(fetch.delay("http://localhost").get(), str)
+    assert_type(named.delay(1.0).get(), list[float])
+    assert_type(ask.delay("why").get(), bytes)
+    assert_type(add.apply_many([(1, 2)]), list[AsyncResult[int]])
+
+
+async def awaits() -> None:
+    result = await add.adelay(1, 2)
+    assert_type(await result.aget(), int)
+
+
+def mistakes() -> None:
+    add.delay("1")  # type: ignore[arg-type]
+    add.delay(1, 2, 3)  # type: ignore[call-arg]
+    add.delay(c=1)  # type: ignore[call-arg]
+    add.apply_async((1,), countdwon=3)  # type: ignore[call-arg]
+    fetch.delay(b"bytes")  # type: ignore[arg-type]

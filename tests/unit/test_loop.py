@@ -1,0 +1,246 @@
+"""The worker's loop, with a consumer and a pool that do as the test says."""
+
+import logging
+
+import pytest
+
+from fastq import FastQ
+from fastq._core.consume import Gate
+from fastq._core.message import Action, Delivery, Message, Outcome
+from fastq._core.trace import Tracer
+from fastq._core.window import PrefetchWindow
+from fastq.exceptions import OperationalError
+from fastq.wakeup import Waker
+from fastq.worker import loop as loop_module
+from fastq.worker.loop import Loop
+from fastq.worker.state import WorkerState
+
+
+class FakeConsumer:
+    """Hands out *script*, one item a turn: a list of deliveries, or an exception to raise. Then stops the loop."""
+
+    commits_results = True
+    is_connected = True
+
+    def __init__(self, script):
+        self.script = list(script)
+        self.loop = None
+        self.turns = []
+        self.started = []
+        self.lost = []
+        self.closed_with = None
+
+    def turn(self, outcomes, room, timeout):
+        self.turns.append((list(outcomes), room))
+        if room and not self.script:
+            self.loop.stop(60)
+            return []
+        step = self.script.pop(0) if room else []
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def mark_started(self, deliveries):
+        self.started.append([delivery.tag for delivery in deliveries])
+
+    def close(self, unstarted=()):
+        self.closed_with = list(unstarted)
+
+    def settled(self):
+        return [outcome for outcomes, _ in self.turns for outcome in outcomes]
+
+
+class FakePool:
+    """Ends each delivery with a success as soon as outcomes are asked for, unless its task is held."""
+
+    runs_inline = False
+
+    def __init__(self):
+        self.submitted = []
+        self.waiting = []
+        self.held = set()
+        self.is_stopped = False
+
+    def submit(self, deliveries):
+        self.submitted += deliveries
+        self.waiting += deliveries
+
+    def outcomes(self):
+        ended = [delivery for delivery in self.waiting if delivery.message.id not in self.held]
+        self.waiting = [delivery for delivery in self.waiting if delivery.message.id in self.held]
+        return [Outcome(delivery, state="SUCCESS", result=b"{}", runtime=1e-5) for delivery in ended]
+
+    def running(self):
+        return []
+
+    def take_back(self):
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    def deadline(self):
+        return None
+
+    def stop(self, *, force=False):
+        self.is_stopped = True
+
+
+class FakeStore:
+    def __init__(self):
+        self.stored = []
+
+    def store(self, results):
+        self.stored += results
+
+
+@pytest.fixture
+def app():
+    app = FastQ("loop", broker="memory://loop", set_as_current=False)
+
+    @app.task(name="late")
+    def late():
+        pass
+
+    @app.task(name="early", acks_late=False)
+    def early():
+        pass
+
+    app.finalize()
+    yield app
+    app.close()
+
+
+def delivery(number, task="late", redelivered=0):
+    headers = {"task": task, "id": f"id-{number}"}
+    return Delivery(
+        Message(task, f"id-{number}", headers, b"[[],{},{}]", queue="q"), number, "q", redelivered
+    )
+
+
+def serve(app, script, *, pool=None, store=None, concurrency=1, multiplier=0, **options):
+    consumer, pool, waker = FakeConsumer(script), pool or FakePool(), Waker()
+    gate = Gate(app, Tracer(app, "w@host"))
+    window = PrefetchWindow(concurrency, multiplier)
+    loop = Loop(
+        pool,
+        lambda: consumer,
+        waker=waker,
+        gate=gate,
+        window=window,
+        store=store,
+        state=WorkerState(),
+        **options,
+    )
+    consumer.loop = loop
+    try:
+        loop.run()
+    finally:
+        waker.close()
+    return consumer, pool
+
+
+def test_what_comes_in_is_run_and_settled_once(app):
+    consumer, pool = serve(app, [[delivery(1), delivery(2)], [delivery(3)]])
+    assert [each.tag for each in pool.submitted] == [1, 2, 3]
+    assert [outcome.delivery.tag for outcome in consumer.settled()] == [1, 2, 3]
+    assert consumer.closed_with == []
+    assert pool.is_stopped
+
+
+def test_a_turn_settles_and_asks_for_as_many_again(app):
+    consumer, _ = serve(app, [[delivery(1), delivery(2)], [delivery(3)]], multiplier=2)
+    assert consumer.turns[0] == ([], 2)
+    outcomes, room = consumer.turns[1]
+    assert (len(outcomes), room) == (2, 2)
+
+
+def test_outcomes_outlive_a_broker_that_goes_away(app, monkeypatch, caplog):
+    monkeypatch.setattr(loop_module, "FIRST_BACKOFF", 0.0)
+    with caplog.at_level(logging.WARNING):
+        consumer, _ = serve(
+            app, [[delivery(1)], OperationalError("gone"), OperationalError("gone"), [delivery(2)]]
+        )
+    with_first = [
+        [outcome.delivery.tag for outcome in outcomes] for outcomes, _ in consumer.turns if outcomes
+    ]
+    assert with_first == [[1], [1], [1], [2]]
+    assert len([record for record in caplog.records if "away" in record.getMessage()]) == 1
+
+
+def test_a_broker_that_stays_away_is_given_up_after_the_set_number_of_tries(app, monkeypatch):
+    monkeypatch.setattr(loop_module, "FIRST_BACKOFF", 0.0)
+    with pytest.raises(OperationalError):
+        serve(app, [OperationalError("gone")] * 5, max_retries=3)
+
+
+def test_a_task_that_acks_early_is_settled_before_it_runs(app):
+    consumer, pool = serve(app, [[delivery(1, "early"), delivery(2)]])
+    early, late = pool.submitted
+    assert (early.tag, late.tag) == (None, 2)
+    [first_settled] = consumer.turns[1][0]
+    assert (first_settled.action, first_settled.result) == (Action.ACK, None)
+    assert len(consumer.settled()) == 3
+
+
+def test_a_message_whose_early_settlement_failed_does_not_run(app, monkeypatch):
+    monkeypatch.setattr(loop_module, "FIRST_BACKOFF", 0.0)
+
+    class Flaky(FakeConsumer):
+        def turn(self, outcomes, room, timeout):
+            if outcomes and outcomes[0].result is None and not self.started:
+                self.started.append("failed")
+                raise OperationalError("gone")
+            return super().turn(outcomes, room, timeout)
+
+    monkeypatch.setitem(globals(), "FakeConsumer", Flaky)
+    _, pool = serve(app, [[delivery(1, "early")]])
+    assert pool.submitted == []
+
+
+def test_redelivered_messages_start_one_for_each_slot_and_the_broker_knows(app):
+    suspects = [delivery(number, redelivered=1) for number in range(3)]
+    consumer, pool = serve(app, [[*suspects, delivery(9)], [], [], []])
+    assert consumer.started == [[0], [1], [2]]
+    assert {each.tag for each in pool.submitted} == {0, 1, 2, 9}
+
+
+def test_what_the_gate_stops_is_settled_without_running(app):
+    consumer, pool = serve(app, [[delivery(1, "unknown")]])
+    assert pool.submitted == []
+    assert [outcome.action for outcome in consumer.settled()] == [Action.BURY]
+
+
+def test_results_for_another_store_are_stored_before_the_settlement(app):
+    store = FakeStore()
+    consumer, _ = serve(app, [[delivery(1)]], store=store)
+    assert [(result.task_id, result.document) for result in store.stored] == [("id-1", b"{}")]
+    assert consumer.settled()[0].result is None
+
+
+def test_a_stop_hands_back_what_did_not_start(app):
+    pool = FakePool()
+    pool.held = {"id-2", "id-3"}
+    consumer, _ = serve(app, [[delivery(1), delivery(2), delivery(3)]], pool=pool)
+    actions = {outcome.delivery.tag: outcome.action for outcome in consumer.settled()}
+    assert actions == {1: Action.ACK, 2: Action.RETURN, 3: Action.RETURN}
+
+
+def test_a_lost_claim_does_not_start_any_more(app):
+    class Losing(FakePool):
+        def submit(self, deliveries):
+            super().submit(deliveries)
+            if len(self.submitted) == 3:
+                consumer.lost.append(deliveries[1])
+
+    pool = Losing()
+    pool.held = {"id-1", "id-2", "id-3"}
+    consumer = FakeConsumer([[delivery(1), delivery(2), delivery(3)], []])
+    waker = Waker()
+    loop = Loop(
+        pool, lambda: consumer, waker=waker, gate=Gate(app, Tracer(app, "w")), window=PrefetchWindow(1, 0),
+        store=None, state=WorkerState(),
+    )  # fmt: skip
+    consumer.loop = loop
+    loop.run()
+    waker.close()
+    assert [each.tag for each in pool.submitted] == [1, 2, 3, 1, 3]
+    assert {outcome.delivery.tag for outcome in consumer.settled()} == {1, 3}
