@@ -78,6 +78,13 @@ class RedisServer:
             self.process.wait()
             self.process = None
 
+    def shut_down(self) -> None:
+        """End it as a service manager does: it first writes what it holds."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1.0) as sock:
