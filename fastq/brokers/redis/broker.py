@@ -10,7 +10,7 @@ from fastq._core.message import Message
 from fastq._core.resp import Packer
 from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
 from fastq.brokers.redis import inspection, keys
-from fastq.brokers.redis.connection import Connection, ConnectionPool, checked
+from fastq.brokers.redis.connection import Connection, ConnectionPool, ServerRefused, checked
 from fastq.brokers.redis.endpoint import parse_endpoint
 from fastq.brokers.redis.layout import Layout
 
@@ -158,11 +158,12 @@ def _send(connection: Connection, writes: deque[_Write], timeout: float) -> None
     while writes:
         write = writes[0]
         replies = [connection.read(timeout) for _ in range(write.replies)]
-        writes.popleft()
         for reply in replies[: write.checked]:
             try:
                 checked(reply)
-            except Exception as exc:
+            except ServerRefused as exc:
                 problem = problem or exc
+            # Any other error passes (a server that starts): it leaves this write to be sent again.
+        writes.popleft()
     if problem is not None:
         raise problem
