@@ -85,28 +85,46 @@ def cli() -> None:
     """
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command line *arguments* and return its exit code; errors are said in one line on stderr."""
-    target = Target()
-    stderr = sys.stderr  # a worker sends what is written there to its log, and this is for the user
-    try:
-        code = cli.main(args=arguments, prog_name="fastq", standalone_mode=False, obj=target)
+class Session:
+    """One command, from its arguments to its exit code; errors are said in one line on stderr.
+
+    Entered around all that the command does. A worker is returned by `command`, ready, for
+    the caller to start: so no frame of the command line stands above its tasks.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: int = ExitCode.OK
+        self._target = Target()
+        # A worker sends what is written to sys.stderr to its log, and this is for the user.
+        self._stderr = sys.stderr
+
+    def command(self, arguments: list[str]) -> Any:
+        """Run the command line *arguments*: an exit code, or the worker that is to be started."""
+        done = cli.main(args=arguments, prog_name="fastq", standalone_mode=False, obj=self._target)
         sys.stdout.flush()
-        return code if isinstance(code, int) else ExitCode.OK
-    except BrokenPipeError:
-        # Whoever read our output has enough (`fastq queues | head -1`): say nothing at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("", file=stderr)
-        return ExitCode.INTERRUPTED
-    except click.exceptions.Exit as exc:
-        return exc.exit_code
-    except (click.ClickException, FastQError) as exc:
-        if target.wants_traceback:
-            raise
-        click.echo(f"fastq: {one_line(exc)}", file=stderr)
-        return exit_code_of(exc)
+        return ExitCode.OK if done is None else done
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
+        match exc:
+            case None:
+                return True
+            case BrokenPipeError():
+                # Whoever read our output has enough (`fastq queues | head -1`): say nothing at exit either.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            case KeyboardInterrupt() | click.Abort():
+                click.echo("", file=self._stderr)
+                self.exit_code = ExitCode.INTERRUPTED
+            case click.exceptions.Exit():
+                self.exit_code = exc.exit_code
+            case click.ClickException() | FastQError() if not self._target.wants_traceback:
+                click.echo(f"fastq: {one_line(exc)}", file=self._stderr)
+                self.exit_code = exit_code_of(exc)
+            case _:
+                return False
+        return True
 
 
 def one_line(exc: Exception) -> str:

@@ -16,16 +16,30 @@ if TYPE_CHECKING:
     from fastq.app.base import FastQ
 
 
-def main() -> None:
-    """Run the command that the process's arguments ask for, and exit with its code."""
-    arguments = sys.argv[1:]
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command that *arguments*, or the process's own, ask for, and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     if wants_gevent(arguments, os.environ.get("FASTQ_WORKER_POOL", "")):
         from fastq.worker.pools.patch import patch_gevent
 
         patch_gevent()
-    from fastq.cli.commands import run
+    from fastq.cli.commands import Session
 
-    sys.exit(run(arguments))
+    with Session() as session:
+        done = session.command(arguments)
+        session.exit_code = done if isinstance(done, int) else done.start()
+    leave(session.exit_code)
+
+
+def leave(code: int) -> None:
+    """Exit; at once when an abandoned task still has a thread, for which an ordinary exit would wait."""
+    import threading
+
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.current_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def wants_gevent(arguments: list[str], default_pool: str) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastq.cli.errors import CommandError, ExitCode
+from fastq.cli.errors import CommandError
 from fastq.cli.options import Target, comma_separated, common_options, target_of
 from fastq.cli.user_code import innermost_line, user_code_error
 from fastq.exceptions import FastQError, nearest_name
@@ -119,7 +118,7 @@ def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
 @click.option("--without-heartbeat", is_flag=True, hidden=True, expose_value=False)
 @common_options
 @click.pass_context
-def worker(ctx: click.Context, /, **options: Any) -> int:
+def worker(ctx: click.Context, /, **options: Any) -> int | Worker:
     """Run tasks until told to stop.
 
     \b
@@ -144,11 +143,11 @@ def worker(ctx: click.Context, /, **options: Any) -> int:
         from fastq.worker.daemon import parse_umask
 
         os.umask(parse_umask(process["umask"]))
-    return run_worker(target, process, options)
+    return ready_worker(target, process, options)
 
 
-def run_worker(target: Target, process: dict[str, Any], options: dict[str, Any]) -> int:
-    """Make the worker, in the background if *process* says so, and run it; returns its exit code."""
+def ready_worker(target: Target, process: dict[str, Any], options: dict[str, Any]) -> Worker:
+    """The worker with its code loaded, in the background if *process* says so; `main` starts it."""
     target.enter_workdir()
     launch = detach_first(options) if process["detach"] else None
     if process["uid"] or process["gid"]:
@@ -165,9 +164,7 @@ def run_worker(target: Target, process: dict[str, Any], options: dict[str, Any])
         report_imports()
     if launch is not None:
         settle_down(made, launch)
-    code = made.start()
-    leave_if_threads_run(code)
-    return code
+    return made
 
 
 def make_worker(app: FastQ, target: Target, options: dict[str, Any]) -> Worker:
@@ -225,17 +222,8 @@ def run_reloading(target: Target) -> int:
     return Reloader([sys.executable, "-m", "fastq", *arguments], Path.cwd()).run()
 
 
-def leave_if_threads_run(code: int) -> None:
-    """Leave at once when a task that was abandoned still has a thread: an ordinary exit would wait for it."""
-    current = threading.current_thread()
-    if any(thread is not current and not thread.daemon for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def run_for(app: FastQ, arguments: list[str]) -> int:
     """Run ``fastq worker`` with *arguments* for *app* (`FastQ.worker_main`)."""
     target = Target(given=app)
-    code = worker.main(args=arguments, prog_name="fastq worker", standalone_mode=False, obj=target)
-    return code if isinstance(code, int) else ExitCode.OK
+    done = worker.main(args=arguments, prog_name="fastq worker", standalone_mode=False, obj=target)
+    return done if isinstance(done, int) else done.start()

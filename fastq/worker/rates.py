@@ -24,7 +24,9 @@ def parse_rate(rate: str | float | None) -> float:
             return float(count) / PERIODS[(period or "s").strip()]
         return float(rate)
     except (ValueError, KeyError, TypeError):
-        raise ImproperlyConfigured(f'the rate limit is {rate!r}; write "10/s", "100/m", "1/h" or a number') from None
+        raise ImproperlyConfigured(
+            f'the rate limit is {rate!r}; write "10/s", "100/m", "1/h" or a number'
+        ) from None
 
 
 class RateLimit:

@@ -74,7 +74,6 @@ class Worker:
     _pool: Pool = field(init=False)
     _is_prepared: bool = field(init=False, default=False)
     _is_over: bool = field(init=False, default=False)
-    _wants_restart: bool = field(init=False, default=False)
     _held_pidfile: PidFile | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -143,49 +142,42 @@ class Worker:
     def start(self) -> int:
         """Run until told to stop; returns the exit code."""
         self.prepare()
-        try:
-            code = self._run()
-        finally:
-            self._release_pidfile()
-        if self._wants_restart:
-            restart()
-        return code
-
-    def _release_pidfile(self) -> None:
-        if self._held_pidfile is not None:
-            self._held_pidfile.release()
-
-    def _run(self) -> int:
         signals.worker_init.send(sender=self)
-        # Before anything opens a connection or starts a thread: children are forked here.
-        self._pool.start()
+        timeout = self.app.conf.worker_shutdown_timeout
         try:
+            # Before anything opens a connection or starts a thread: children are forked here.
+            self._pool.start()
             loop = self._make_loop()
-            timeout = self.app.conf.worker_shutdown_timeout
             with SignalHandlers(self.hostname, loop, self._pool, self._waker, timeout) as handlers:
                 if self.on_started is not None:
                     self.on_started()
                 self._greet()
-                self._serve(loop)
+                try:
+                    self._pool.main(loop.run)()
+                except SystemExit:
+                    # Meant for the task that ran in this thread, which ended that very moment.
+                    if not loop.is_stopping():
+                        raise
         except BaseException:
             self._pool.stop(force=True)
             raise
         finally:
-            self._is_over = True
-            self.app.close()
-            self._waker.close()
+            self._end()
         signals.worker_shutdown.send(sender=self)
         logger.info("%s has stopped", self.hostname)
-        self._wants_restart = handlers.wants_restart
+        if handlers.wants_restart:
+            restart()
         return handlers.exit_code
 
-    def _serve(self, loop: Loop) -> None:
-        try:
-            self._pool.run(loop.run)
-        except SystemExit:
-            # Meant for the task that ran in this thread, which ended that very moment.
-            if not loop.is_stopping():
-                raise
+    def _end(self) -> None:
+        self._is_over = True
+        self.app.close()
+        self._waker.close()
+        self._release_pidfile()
+
+    def _release_pidfile(self) -> None:
+        if self._held_pidfile is not None:
+            self._held_pidfile.release()
 
     def _make_loop(self) -> Loop:
         backend = self.app.backend

@@ -123,7 +123,7 @@ class Driver:
 
     def run(self, script: Callable[[Driver], None]) -> None:
         self.pool.start()
-        self.pool.run(lambda: script(self))
+        self.pool.main(lambda: script(self))()
         self.pool.stop(force=True)
         self.waker.close()
 

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
+from command_line import run
 
 from fastq._core.message import Message
 from fastq.brokers.base import DeadMessage, QueueInfo, TaskPlace
 from fastq.cli import dead, queues, result
 from fastq.cli.call import parse_seconds_or_time, parse_time
-from fastq.cli.commands import run
 from fastq.cli.errors import ExitCode
 from fastq.cli.options import Target
 from fastq.cli.output import age

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 
-from fastq.cli.commands import COMMANDS, run
+from fastq.cli.commands import COMMANDS
 from fastq.cli.errors import ExitCode
 from fastq.cli.main import wants_gevent
 
@@ -70,7 +71,7 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_version_loads_no_command_and_no_rich():
     code = (
-        "import sys\nfrom fastq.cli.commands import run\nrun(['--version'])\n"
+        "import sys\nfrom fastq.cli.commands import Session\nSession().command(['--version'])\n"
         "print([m for m in sys.modules if m.startswith(('rich', 'fastq.cli.worker', 'fastq.brokers.redis'))])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

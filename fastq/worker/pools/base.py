@@ -42,13 +42,12 @@ class Pool(ABC):
         self.options = options
         self.waker = waker
 
-    def run(self, loop: Callable[[], None]) -> None:
-        """Call *loop* and return when it does.
+    def main(self, loop: Callable[[], None]) -> Callable[[], None]:
+        """What the main thread is to call: *loop* itself, or what runs *loop* in another thread meanwhile.
 
-        A pool that needs the main thread for itself (an event loop) runs *loop* in
-        another thread meanwhile.
+        The latter is for pools that need the main thread themselves, for an event loop.
         """
-        loop()
+        return loop
 
     @abstractmethod
     def start(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,11 @@ class AsyncioPool(Pool):
         self._running: dict[int, tuple[Delivery, float]] = {}
         self._mailbox = Mailbox(waker)
 
-    def run(self, loop: Callable[[], None]) -> None:
-        """Run the event loop here, and *loop* in a thread beside it."""
+    def main(self, loop: Callable[[], None]) -> Callable[[], None]:
+        """The event loop, with *loop* in a thread beside it."""
+        return partial(self._run_beside, loop)
+
+    def _run_beside(self, loop: Callable[[], None]) -> None:
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         consumer = _LoopThread(loop, self._loop)

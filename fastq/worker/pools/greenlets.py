@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,11 @@ class GeventPool(Pool):
         self._arrival: Any = None  # an async watcher of the hub's: something waits
         self._coroutines: CoroutineLoop | None = None  # made by the first `async def` task
 
-    def run(self, loop: Callable[[], None]) -> None:
-        """Run the hub here, and *loop* in a native thread."""
+    def main(self, loop: Callable[[], None]) -> Callable[[], None]:
+        """The hub, with *loop* in a native thread."""
+        return partial(self._run_hub, loop)
+
+    def _run_hub(self, loop: Callable[[], None]) -> None:
         hub = gevent.get_hub()
         self._arrival = hub.loop.async_()
         self._arrival.start(self._spawn)
