@@ -37,6 +37,7 @@ class TurnCodec:
         steps: Sequence[int],
         destination: Callable[[str, int | None], tuple[bytes, bytes, bytes]],
         *,
+        max_redeliveries: int = 3,
         result_prefix: bytes | None = None,
         ttl: bytes = b"",
         failure_ttl: bytes = b"",

@@ -74,7 +74,7 @@ cdef class TurnCodec:
     *steps* are the priority steps, the first of them 0. *destination* gives the ready
     list and the schedule of any message as (list, delayed, step), all bytes. With
     *result_prefix* None results are not stored; *ttl* and *failure_ttl* are whole
-    seconds as bytes, empty: kept for ever.
+    milliseconds as bytes, empty: kept for ever.
     """
 
     cdef dict held
@@ -84,6 +84,7 @@ cdef class TurnCodec:
     cdef list _steps
     cdef object _destination
     cdef bint _stores
+    cdef int _max_redeliveries
     cdef bytes _ttl
     cdef bytes _failure_ttl
     cdef bytes _constant
@@ -92,7 +93,7 @@ cdef class TurnCodec:
     cdef Py_ssize_t _count
 
     def __init__(self, bytes sha, bytes epoch, bytes leases, bytes turn, list queues, steps, destination, *,
-                 bytes result_prefix=None, bytes ttl=b"", bytes failure_ttl=b""):
+                 int max_redeliveries=3, bytes result_prefix=None, bytes ttl=b"", bytes failure_ttl=b""):
         self.held = {}
         self._queues = queues
         self._numbers = {(<QueueKeys> queue).name: number for number, queue in enumerate(queues)}
@@ -100,6 +101,7 @@ cdef class TurnCodec:
         self._suffixes = [b"" if step == 0 else b":%d" % step for step in steps]
         self._destination = destination
         self._stores = result_prefix is not None
+        self._max_redeliveries = max_redeliveries
         self._ttl = ttl
         self._failure_ttl = failure_ttl
         self._packer = Packer()
@@ -234,7 +236,8 @@ cdef class TurnCodec:
         if outcome.action == REQUEUE:
             self._put_all((b"Q", number, delivery.tag, queue.ready[step]))
         elif outcome.action == REDELIVER:
-            self._put_all((b"H", number, delivery.tag, queue.ready[step]))
+            self._put_all((b"H", number, delivery.tag, queue.ready[step], queue.dead, queue.entries,
+                           self._max_redeliveries))
         elif outcome.action == RETURN:
             self._put_all((b"U", number, delivery.tag, queue.ready[step]))
         elif outcome.action == PARK:

@@ -34,11 +34,11 @@ class RedisBackend(Backend):
         self._pid = os.getpid()
 
     def ttl(self, state: str) -> bytes:
-        """Whole seconds that a result of *state* is kept, as an argument; empty: for ever."""
+        """Milliseconds that a result of *state* is kept, as an argument; empty: for ever."""
         expires = self.options.expires
         if state == "FAILURE" and self.options.failure_expires is not None:
             expires = self.options.failure_expires
-        return b"%d" % max(round(expires), 1) if expires else b""
+        return b"%d" % max(round(expires * 1000), 1) if expires else b""
 
     def store(self, results: Sequence[StoredResult]) -> None:
         """Store and announce in one script for each thousand; repeating it is harmless."""

@@ -11,6 +11,8 @@ import pytest
 from harness import Harness
 
 from fastq._core.message import new_id
+from fastq.brokers.redis.connection import connect
+from fastq.brokers.redis.endpoint import parse_endpoint
 
 
 def memory_harness(request: pytest.FixtureRequest) -> Harness:
@@ -35,9 +37,22 @@ def sqlite_harness(request: pytest.FixtureRequest) -> Harness:
     return place
 
 
+def redis_harness(request: pytest.FixtureRequest) -> Harness:
+    url: str = request.getfixturevalue("redis_server").url
+
+    def call(*arguments: str | bytes) -> None:
+        connection = connect(parse_endpoint(url, {}), 5.0)
+        connection.call(*arguments, timeout=5.0)
+        connection.close()
+
+    call("FLUSHALL")
+    return Harness(url, url, put_raw=lambda queue, raw: call("LPUSH", queue, raw), crosses_processes=True)
+
+
 HARNESSES: dict[str, Callable[[pytest.FixtureRequest], Harness]] = {
     "memory": memory_harness,
     "sqlite": sqlite_harness,
+    "redis": redis_harness,
 }
 
 

@@ -118,7 +118,7 @@ class RedisConsumer(Consumer):
             connection = self._connection or self._connect()
             clean.update(delivery.tag for delivery in self._adopted)
             counted = [tag for tag in self._codec.unsettled if tag not in clean]
-            while self._restore(connection, self._epoch, counted):
+            while self._restore(connection, self._epoch, counted) == 0:
                 pass
         finally:
             self._disconnect()
@@ -158,7 +158,6 @@ class RedisConsumer(Consumer):
         """Run turn.lua once and take in what it says."""
         renews = now >= self._renew_at
         self._number += 1
-        self._turns += 1
         self._inflight = (self._number, outcomes)
         request = self._codec.request(
             outcomes,
@@ -169,6 +168,7 @@ class RedisConsumer(Consumer):
             waits,
             self._turns % len(self._queues) if self._rotates else 0,
         )
+        self._turns += 1
         fresh = self._layout.fresh_queues()
         if fresh:
             registry = keys.queues(self._layout.prefix)
@@ -285,6 +285,7 @@ class RedisConsumer(Consumer):
             self._own,
             layout.steps,
             layout.destination,
+            max_redeliveries=self._options.max_redeliveries,
             **stored,
         )
 
@@ -346,7 +347,7 @@ class RedisConsumer(Consumer):
         self._is_quiet = False
         now = time.monotonic()
         self._renew_at = now + self._options.lease / 6
-        self._plan_restore(now)
+        self._restore_at = now
 
     def _restoring(self, queue: Any) -> dict[str, Any]:
         """What restore.lua must know of *queue*: all its keys, so that it can serve workers of any layout."""
@@ -415,16 +416,19 @@ class RedisConsumer(Consumer):
         self._restore_at = now + self._options.lease / 3 * random.uniform(0.7, 0.95)
 
     def _restore_expired(self, connection: Connection, now: float) -> None:
-        more = self._restore(connection, "", [])
-        if more:
-            self._restore_at = now
-        else:
-            self._plan_restore(now)
+        self._plan_restore(now)
+        next_expiry_ms = self._restore(connection, "", [])
+        # Another worker's lease may be much shorter than ours.
+        if next_expiry_ms >= 0:
+            self._restore_at = min(self._restore_at, now + next_expiry_ms / 1000)
 
-    def _restore(self, connection: Connection, epoch: str, counted: list[bytes]) -> bool:
-        """Run restore.lua for *epoch*, or if '' for all expired ones; returns whether there is more."""
+    def _restore(self, connection: Connection, epoch: str, counted: list[bytes]) -> int:
+        """Run restore.lua for *epoch*, or if '' for all expired ones.
+
+        Returns in how many milliseconds there will be something to restore: 0 is now, -1 never.
+        """
         prefix = self._layout.prefix
-        restored, more = run_script(
+        restored, next_expiry_ms = run_script(
             connection,
             "restore.lua",
             [keys.leases(prefix), keys.workers(prefix)],
@@ -433,7 +437,7 @@ class RedisConsumer(Consumer):
         )
         if restored:
             self._is_quiet = False  # the server does not tell us of our own changes
-        return bool(more)
+        return int(next_expiry_ms)
 
 
 def _claim_number(tag: bytes) -> int:

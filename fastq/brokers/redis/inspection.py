@@ -150,11 +150,16 @@ def _scan(connection: Connection, command: str, key: str, timeout: float) -> Ite
 
 def _is_of(raw: bytes, task_id: str) -> bool:
     """Whether the envelope *raw* is the message of *task_id*; most are told apart without decoding them."""
-    if task_id.encode() not in raw:
+    # JSON writers differ in what they escape.
+    if not any(form.encode() in raw for form in {task_id, json.dumps(task_id)[1:-1], _quoted(task_id)}):
         return False
     message = _decoded(raw)
     # A v1 message keeps its id in the body, which was not decoded.
     return message is None or message.id in (task_id, "")
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _decoded(raw: bytes) -> Message | None:

@@ -38,7 +38,7 @@ def dead_entries(prefix: str, queue: str) -> str:
 
 
 def turn(prefix: str, epoch: str) -> str:
-    """Hash of a worker whose claims are its own: its last turn is ``done``, none up to ``fence`` may follow."""
+    """Hash of a worker that holds its claims: ``done`` is its last turn, up to ``fence`` none may follow."""
     return f"{prefix}fastq:turn:{epoch}"
 
 

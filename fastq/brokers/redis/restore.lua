@@ -4,7 +4,7 @@
 -- KEYS  1 leases  2 workers
 -- ARGV  1 prefix of the keys that hold turn numbers  2 max redeliveries  3 how many claims at most (about)
 --       4 epoch of the worker that leaves ('': those with expired leases), then the claim ids it counts as redelivered
--- Returns {how many went back or to the dead set, 1 if there is more to do}.
+-- Returns {how many went back or to the dead set, ms until the next lease runs out (0: there is more to do, -1: none)}.
 --
 -- A worker's death does not tell which of its claims was running. The first time, all are counted; messages
 -- that were counted before are marked as started by the worker before they run, and count on only if they were.
@@ -69,6 +69,8 @@ local now = now_ms()
 local epochs = {leaver}
 if leaver == '' then epochs = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 10) end
 for _, epoch in ipairs(epochs) do
-  if not restore_worker(epoch, now) then return {restored, 1} end
+  if not restore_worker(epoch, now) then return {restored, 0} end
 end
-return {restored, #epochs == 10 and 1 or 0}
+if #epochs == 10 then return {restored, 0} end
+local next_lease = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')
+return {restored, next_lease[2] and math.max(tonumber(next_lease[2]) - now, 0) + 1 or -1}

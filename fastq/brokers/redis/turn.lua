@@ -2,18 +2,18 @@
 --
 -- KEYS  1 leases  2 number of this worker's last turn
 --       then per queue: claims, delayed; then per queue and priority step: ready list
--- ARGV  1 epoch  2 count of queues  3 count of steps  4 prefix of result keys  5 seconds a SUCCESS is kept ('': always)
+-- ARGV  1 epoch  2 count of queues  3 count of steps  4 prefix of result keys  5 ms a SUCCESS is kept ('': always)
 --       then the suffix of claim ids of each step ('' or ':3'), then
 --       turn number, lease in ms to renew ('0': leave it), room, first claim id,
 --       1 if the caller will wait for more, number of the queue to begin with (from 0),
 --       then records, each a letter and its fields:
 --         R n (task id, document)*n          store and announce results
---         G task id, seconds, document       the same, unless a SUCCESS is stored
+--         G task id, ms it is kept, document       the same, unless a SUCCESS is stored
 --         P list, envelope                   publish to a ready list
 --         D delayed, due, member             publish to the schedule
 --         A queue, n (claim id)*n            acknowledge
 --         Q queue, claim id, list            requeue at the tail
---         H queue, claim id, list            back to the head, counted
+--         H queue, claim id, list, dead, entries, most redeliveries   back to the head, counted, or bury
 --         U queue, claim id, list            back to the head, uncounted: it did not start
 --         W queue, claim id, due, step       park in the schedule
 --         B queue, claim id, dead, entries, reason   bury
@@ -86,9 +86,16 @@ end
 function apply.H(i)
   local envelope = take(ARGV[i], ARGV[i + 1])
   if envelope then
-    redis.call('RPUSH', ARGV[i + 2], with_redeliveries(envelope, redeliveries(envelope) + 1))
+    local count = redeliveries(envelope) + 1
+    envelope = with_redeliveries(envelope, count)
+    if count > tonumber(ARGV[i + 5]) then
+      local reason = 'its process died ' .. count .. ' times while it ran it'
+      bury(ARGV[i + 3], ARGV[i + 4], envelope, reason, epoch .. '-' .. ARGV[i + 1], now_ms())
+    else
+      redis.call('RPUSH', ARGV[i + 2], envelope)
+    end
   end
-  return i + 3
+  return i + 6
 end
 
 function apply.U(i)
