@@ -113,6 +113,7 @@ def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
 @click.option("--gid", metavar="GROUP", help="Become this group.")
 @click.option("--umask", metavar="OCTAL", help="The umask of files we make, as in 022.")
 @click.option("-O", "--optimization", type=click.Choice(["default", "fair"]), hidden=True, expose_value=False)
+@click.option("-E", "--task-events", is_flag=True, hidden=True, expose_value=False)
 @click.option("--without-gossip", is_flag=True, hidden=True, expose_value=False)
 @click.option("--without-mingle", is_flag=True, hidden=True, expose_value=False)
 @click.option("--without-heartbeat", is_flag=True, hidden=True, expose_value=False)
@@ -130,7 +131,8 @@ def worker(ctx: click.Context, /, **options: Any) -> int | Worker:
     The first Ctrl-C or TERM stops taking tasks, finishes what runs (worker_shutdown_timeout) and gives
     the rest back; the second gives everything back at once. HUP restarts, USR1 logs all stacks.
 
-    Celery's -O, --without-gossip, --without-mingle and --without-heartbeat are accepted and change nothing.
+    Celery's -O, --without-gossip, --without-mingle and --without-heartbeat are accepted and change nothing;
+    so is -E, for this version sends no events yet.
     """
     target = target_of(ctx)
     if options.pop("reload"):

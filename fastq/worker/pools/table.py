@@ -23,7 +23,7 @@ POOLS = {
 }
 
 # How many tasks the pools that mostly wait run at once, if nothing is said; the others: one per processor.
-DEFAULT_CONCURRENCY = {"asyncio": 100}
+DEFAULT_CONCURRENCY = {"asyncio": 100, "gevent": 100}
 
 
 def pool_class(name: str) -> type[Pool]:
