@@ -171,7 +171,9 @@ class AsyncResult(Generic[R]):
 
     def _decode(self, document: bytes) -> dict[str, Any]:
         meta: dict[str, Any] = self.app.load_result(document)
-        if meta["status"] in states.EXCEPTION_STATES and not isinstance(meta["result"], BaseException):
+        # Celery stores None for a retry without a cause.
+        is_bare = meta["status"] == states.RETRY and meta["result"] is None
+        if meta["status"] in states.EXCEPTION_STATES and not is_bare:
             meta["result"] = exception_from_map(meta["result"])
         return meta
 

@@ -15,6 +15,7 @@ from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clockid_
 
 from fastq import signals, states
 from fastq._core.codec import json_dumps, json_loads
+from fastq._core.message import upgrade_v1
 from fastq._core.message cimport ACK, BURY, REDELIVER, REQUEUE, Delivery, Message, Outcome
 from fastq._core.request cimport Context, enter, leave
 from fastq.exceptions import (
@@ -107,9 +108,8 @@ cdef bytes _document(object encoder, Context context, str state, result, traceba
         "result": result,
         "traceback": traceback,
         "children": context.children,
+        "date_done": _utc_now().decode("ascii") if state in states.READY_STATES else None,
     }
-    if state in states.READY_STATES:
-        document["date_done"] = _utc_now().decode("ascii")
     if context.message is not None:
         for field, header in (("group_id", "group"), ("parent_id", "parent_id")):
             value = context.message.headers.get(header)
@@ -340,6 +340,8 @@ cdef class Tracer:
             body = json_loads(message.body)
         else:
             body = self.loads(message)
+        if type(body) is dict and "task" in body:
+            body = upgrade_v1(message, body)  # headers of v2 over a body of v1 (§1.5)
         if type(body) not in (list, tuple) or len(body) != 3:
             raise DecodeError(f"the body of {message.task}[{message.id}] is not [args, kwargs, embed]")
         args, kwargs, embed = body
@@ -458,8 +460,11 @@ cdef class Tracer:
         return outcome
 
     cdef bytes _failure_document(self, Run run, str state, exc, traceback):
-        return _document(self.encoder, run.context, state, self.app.dump_exception(exc), traceback,
-                         self._extended(run))
+        described = self.app.dump_exception(exc)
+        try:
+            return _document(self.encoder, run.context, state, described, traceback, self._extended(run))
+        except EncodeError:  # arguments that came by another serializer
+            return _document(self.encoder, run.context, state, described, traceback, None)
 
     cdef dict _extended(self, Run run):
         return run.plan.task.extended_result(run.context) if self.extended else None

@@ -418,7 +418,8 @@ class FastQ:
 
     def dump_exception(self, exc: BaseException) -> Any:
         """*exc* as a result document holds it."""
-        return exc if self.conf.result_serializer == "pickle" else serialization.exception_to_map(exc)
+        serializer = self.conf.result_serializer
+        return exc if serializer == "pickle" else serialization.exception_to_map(exc, serializer)
 
     def store_state(self, task_id: str, state: str, meta: Any, request: Context | None = None) -> None:
         """Store a *state* that is not the task's last, now."""
@@ -429,8 +430,12 @@ class FastQ:
             "result": self.dump_exception(meta) if isinstance(meta, BaseException) else meta,
             "traceback": None,
             "children": request.children if request is not None else [],
-            "task_id": task_id,
+            "date_done": None,
         }
+        if request is not None:
+            family = {"group_id": request.group, "parent_id": request.parent_id}
+            document.update((field, value) for field, value in family.items() if value is not None)
+        document["task_id"] = task_id
         encode = self.result_encoder() or json_dumps
         self.backend.store([StoredResult(task_id, state, encode(document))])
 

@@ -391,7 +391,7 @@ class Task(Generic[P, R]):
 
     def extended_result(self, request: Context) -> dict[str, Any]:
         """What ``result_extended`` adds to the result document (protocol/PROTOCOL.md §5.2)."""
-        return {
+        extended = {
             "name": self.name,
             "args": request.args,
             "kwargs": request.kwargs,
@@ -399,6 +399,11 @@ class Task(Generic[P, R]):
             "retries": request.retries,
             "queue": None if request.message is None else request.message.queue,
         }
+        if request.stamped_headers:
+            extended["stamped_headers"] = request.stamped_headers
+            stamps = request.stamps or {}
+            extended |= {name: stamps.get(name) for name in request.stamped_headers}
+        return extended
 
     @property
     def backend(self) -> Any:

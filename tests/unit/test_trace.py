@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pickle
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_a_retry_is_a_message_in_the_same_commit(app):
     assert (outcome.action, outcome.state) == (Action.ACK, "RETRY")
     assert (message.id, message.headers["retries"], message.queue) == ("id-1", 2, "celery")
     assert message.due is not None
-    assert document(outcome)["status"] == "RETRY"
+    assert (document(outcome)["status"], document(outcome)["date_done"]) == ("RETRY", None)
 
 
 def test_a_retry_waits_only_where_a_worker_of_ours_looks(app):
@@ -225,6 +226,45 @@ def test_content_that_is_not_accepted_goes_to_the_dead_set(app, content_type):
     outcome = Tracer(app, "w@host").run(Delivery(message, 1, "celery"))
     assert (outcome.action, outcome.state) == (Action.BURY, "FAILURE")
     assert content_type in outcome.reason
+
+
+def test_headers_of_v2_over_a_body_of_v1_run(app):
+    @app.task
+    def add(a, b=0):
+        return a + b
+
+    body = {"task": "other", "id": "other", "args": [2], "kwargs": {"b": 3}}
+    assert document(run(app, add, body=json.dumps(body).encode()))["result"] == 5
+    assert run(app, add, body=json.dumps({**body, "chord": {"task": "x"}}).encode()).action == Action.BURY
+
+
+def test_extended_results_hold_the_call_and_its_stamps(app):
+    app.conf.result_extended = True
+
+    @app.task
+    def add(a):
+        return a
+
+    stored = document(run(app, add, 1, stamped_headers=["tenant"], stamps={"tenant": "acme"}))
+    assert (stored["name"], stored["args"], stored["queue"]) == (add.name, [1], "celery")
+    assert (stored["stamped_headers"], stored["tenant"]) == (["tenant"], "acme")
+    assert "stamped_headers" not in document(run(app, add, 1))
+
+
+def test_arguments_that_the_result_cant_hold_fail_the_task(app):
+    app.conf.update(result_extended=True, accept_content=["pickle"])
+
+    @app.task
+    def ignore(a):
+        return 1
+
+    app.finalize()
+    body = pickle.dumps([[{1, 2}], {}, {}])
+    headers = {"task": ignore.name, "id": "id-1"}
+    kind = "application/x-python-serialize"
+    message = Message(ignore.name, "id-1", headers, body, queue="celery", content_type=kind)
+    stored = document(Tracer(app, "w@host").run(Delivery(message, 1, "celery")))
+    assert (stored["status"], stored["result"]["exc_type"]) == ("FAILURE", "EncodeError")
 
 
 def test_canvas_in_a_message_is_kept_in_the_dead_set_not_dropped(app):
