@@ -1,0 +1,5 @@
+"""An exception that no client imports."""
+
+
+class Hidden(Exception):
+    """Known to workers alone."""
