@@ -23,7 +23,7 @@ from fastq.brokers.base import QueueInfo
 from fastq.exceptions import OperationalError
 
 HERE = Path(__file__).parent
-PATIENCE = 60.0  # seconds; only failing tests wait for so long
+PATIENCE = 20.0  # seconds; only failing tests wait for so long
 LEASE = 2.0  # seconds
 
 # How many tasks run at a time on each pool.

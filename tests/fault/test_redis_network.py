@@ -100,6 +100,31 @@ def test_a_turn_whose_reply_is_lost_is_neither_repeated_nor_forgotten(
     direct.close()
 
 
+def test_what_ends_after_a_turn_whose_reply_is_lost_was_not_in_that_turn(
+    server: RedisServer, proxy: Proxy, waker: Waker
+) -> None:
+    broker = proxied(proxy, lease=10.0)
+    direct = RedisBroker(server.url, BrokerOptions())
+    direct.publish([message(n) for n in range(4)])
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    held = consumer.turn([], 4, 0.0)
+    outcomes = done(held[:1])
+    proxy.drops_replies = True
+    cutter = threading.Thread(target=lambda: (proxy.dropped.wait(10), proxy.cut()))
+    cutter.start()
+    with pytest.raises(OperationalError):
+        consumer.turn(outcomes, 0, 0.0)
+    cutter.join()
+    proxy.drops_replies = False
+    outcomes += done(held[1:])
+    assert consumer.turn(outcomes, 10, 0.0) == []
+    assert [info.claimed + info.ready for info in direct.queues(["celery"])] == [0]
+    assert consumer.lost == []
+    consumer.close()
+    broker.close()
+    direct.close()
+
+
 @pytest.mark.parametrize("resets", [60])
 def test_nothing_is_lost_or_run_twice_over_many_resets(
     server: RedisServer, proxy: Proxy, waker: Waker, resets: int

@@ -158,7 +158,8 @@ class RedisConsumer(Consumer):
         """Run turn.lua once and take in what it says."""
         renews = now >= self._renew_at
         self._number += 1
-        self._inflight = (self._number, outcomes)
+        # A copy: the caller may add to its list what ends before the reply is known to be lost.
+        self._inflight = (self._number, list(outcomes))
         request = self._codec.request(
             outcomes,
             self._number,
