@@ -7,20 +7,19 @@ rule about states: a SUCCESS that is stored is never overwritten.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from fastq.brokers.base import Broker
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackendOptions:
+# A named tuple, as `BrokerOptions` is, for the sake of every program's start.
+class BackendOptions(NamedTuple):
     """How to reach a backend and what the application has set for it."""
 
-    transport_options: dict[str, Any] = field(default_factory=dict)  # result_backend_transport_options
-    ssl: dict[str, Any] | bool = False  # redis_backend_use_ssl
+    transport_options: Mapping[str, Any] = {}  # result_backend_transport_options
+    ssl: Mapping[str, Any] | bool = False  # redis_backend_use_ssl
     expires: float | None = 86400.0  # seconds that a result is kept, result_expires; None: for ever
     failure_expires: float | None = None  # the same for FAILURE; None: as `expires`
     connect_timeout: float = 4.0  # seconds

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastq.backends.base import Backend, BackendOptions, StoredResult
 from fastq.brokers.base import Broker
@@ -17,8 +17,7 @@ from fastq.brokers.memory import MemoryBroker
 SWEPT_PER_STORED = 2
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A result and when it ends."""
 
     result: StoredResult

@@ -7,10 +7,9 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastq._core.message import Delivery, Message
 from fastq.brokers.base import TaskPlace
@@ -21,35 +20,42 @@ if TYPE_CHECKING:
     from fastq.wakeup import Waker
 
 
-@dataclass(slots=True)
+# Plain classes where fields change, named tuples where none does: the dataclasses module takes 10 ms to
+# import, a dataclass 1.5 ms to make.
 class Item:
-    """A message that was put back, and what is known of it."""
+    """A message in the store, and what is known of it."""
 
-    message: Message
-    queued_at: float  # unix seconds
-    redelivered: int = 0
+    __slots__ = ("message", "queued_at", "redelivered")
+
+    def __init__(self, message: Message, queued_at: float) -> None:
+        self.message = message
+        self.queued_at = queued_at  # unix seconds
+        self.redelivered = 0
 
 
-@dataclass(slots=True)
 class Claim:
     """A message that a worker holds."""
 
-    item: Item
-    delivery: Delivery
-    is_started: bool = False
+    __slots__ = ("delivery", "is_started", "item")
+
+    def __init__(self, item: Item, delivery: Delivery) -> None:
+        self.item = item
+        self.delivery = delivery
+        self.is_started = False
 
 
-@dataclass(slots=True)
 class Worker:
     """A consumer's hold on its claims."""
 
-    node: str
-    lease_until: float  # monotonic
-    claims: dict[int, Claim] = field(default_factory=dict)  # by tag
+    __slots__ = ("claims", "lease_until", "node")
+
+    def __init__(self, node: str, lease_until: float) -> None:
+        self.node = node
+        self.lease_until = lease_until  # monotonic seconds
+        self.claims: dict[int, Claim] = {}  # by tag
 
 
-@dataclass(slots=True)
-class Dead:
+class Dead(NamedTuple):
     """An item of the dead set."""
 
     item: Item
@@ -57,8 +63,7 @@ class Dead:
     died_at: float  # unix seconds
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A consumer that has found nothing."""
 
     queues: frozenset[str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -39,7 +38,7 @@ def queues(ctx: click.Context, watch: float | None, as_json: bool) -> None:
     while True:
         found = app.broker.queues(app.queue_names())
         if as_json:
-            print_json([asdict(queue) for queue in found])
+            print_json([queue._asdict() for queue in found])
         else:
             if watch:
                 click.clear()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from fastq.exceptions import ImproperlyConfigured
@@ -27,8 +26,7 @@ TLS_OPTIONS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One Redis database: how to reach it, and as whom."""
 
     host: str = "localhost"
@@ -36,11 +34,11 @@ class Endpoint:
     path: str | None = None  # of a unix socket, in place of host and port
     db: int = 0
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
     sentinels: tuple[tuple[str, int], ...] = ()  # ask these for the master, in place of host and port
     master_name: str | None = None
     sentinel_username: str | None = None
-    sentinel_password: str | None = field(default=None, repr=False)
+    sentinel_password: str | None = None
     tls: Mapping[str, Any] | None = None  # Celery's ssl_* options; None: no TLS
     connect_timeout: float = 4.0  # seconds
     socket_timeout: float | None = None  # seconds that one reply may take; None: the caller's deadline alone
@@ -52,6 +50,10 @@ class Endpoint:
         if self.sentinels:
             return (self.master_name, frozenset(self.sentinels), self.db)
         return (self.path, self.db) if self.path else (self.host, self.port, self.db)
+
+    def __repr__(self) -> str:
+        # A tuple's own would show the passwords.
+        return f"<Endpoint {self.describe()}>"
 
     def describe(self) -> str:
         """The URL of this endpoint without its password, for people."""
