@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,6 @@ from contextvars import ContextVar
 from datetime import datetime, timezone, tzinfo
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from fastq import serialization, signals
@@ -245,7 +245,12 @@ class FastQ:
             main = sys.modules["__main__"]
             spec = getattr(main, "__spec__", None)
             file = getattr(main, "__file__", None)
-            module = self.main or (spec.name if spec is not None else Path(file).stem if file else module)
+            if self.main:
+                module = self.main
+            elif spec is not None:
+                module = spec.name
+            elif file:
+                module = os.path.splitext(os.path.basename(file))[0]
         return f"{module}.{name}"
 
     def autodiscover_tasks(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -89,7 +88,7 @@ def origin() -> str:
     """This process as messages name their sender: ``gen<pid>@<host>``."""
     global _origin
     if not _origin:
-        _origin = f"gen{os.getpid()}@{socket.gethostname()}"
+        _origin = f"gen{os.getpid()}@{os.uname().nodename}"
     return _origin
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MethodType
@@ -336,7 +335,11 @@ class Task(Generic[P, R]):
         if self.retry_backoff:
             factor = max(1.0, float(self.retry_backoff))
             countdown = min(self.retry_backoff_max, factor * 2**self.request.retries)
-            options["countdown"] = random.uniform(0, countdown) if self.retry_jitter else countdown
+            if self.retry_jitter:
+                from random import uniform  # 2 ms to import, for retries alone
+
+                countdown = uniform(0, countdown)
+            options["countdown"] = countdown
         try:
             return self.retry(exc=exc, throw=False, **options)
         except Exception as final:  # no more retries: *exc* itself, as a rule
