@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from fastq._core.resp import Argument
 from fastq.backends.base import Backend, BackendOptions, StoredResult
 from fastq.backends.redis_waits import WaitHub
+from fastq.brokers.redis import keys
 from fastq.brokers.redis.connection import Connection, ConnectionPool
 from fastq.brokers.redis.endpoint import parse_endpoint
+from fastq.states import SUCCESS
 
 if TYPE_CHECKING:
     from fastq.brokers.base import Broker
@@ -28,7 +30,8 @@ class RedisBackend(Backend):
         prefix = str(options.transport_options.get("global_keyprefix") or "")
         if prefix and prefix[-1] not in ":_-.":
             prefix += "_"
-        self.key_prefix = f"{prefix}celery-task-meta-"
+        self.key_prefix = keys.result(prefix, "")
+        self._mark_prefix = keys.success(prefix, "")
         self._pool = ConnectionPool(self.endpoint)
         self._hub: WaitHub | None = None
         self._pid = os.getpid()
@@ -48,7 +51,8 @@ class RedisBackend(Backend):
             for start in range(0, len(results), KEYS_PER_COMMAND):
                 arguments: list[Argument] = []
                 for result in results[start : start + KEYS_PER_COMMAND]:
-                    arguments += [self.key_prefix + result.task_id, self.ttl(result.state), result.document]
+                    arguments += [self.key_prefix + result.task_id, self.ttl(result.state)]
+                    arguments += [b"1" if result.state == SUCCESS else b"0", result.document]
                 run_script(connection, "store.lua", [], arguments, timeout)
 
         self._pool.run(store_all, self.options.deadline)
@@ -77,8 +81,9 @@ class RedisBackend(Backend):
         return self._hub.wait(task_ids, timeout)
 
     def forget(self, task_ids: Sequence[str]) -> None:
-        """Delete the documents."""
+        """Delete the documents and what marks them as final."""
         names = [self.key_prefix + task_id for task_id in task_ids]
+        names += [self._mark_prefix + task_id for task_id in task_ids]
 
         def forget_all(connection: Connection, timeout: float) -> None:
             for start in range(0, len(names), KEYS_PER_COMMAND):

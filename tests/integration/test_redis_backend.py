@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -10,11 +11,14 @@ from collections.abc import Iterator
 import pytest
 from redis_server import RedisServer, free_port
 
+from fastq._core.message import Action, Message, Outcome
 from fastq.backends.base import BackendOptions, StoredResult
 from fastq.backends.redis import RedisBackend
 from fastq.brokers.base import BrokerOptions
+from fastq.brokers.redis import keys
 from fastq.brokers.redis.broker import RedisBroker
 from fastq.exceptions import OperationalError
+from fastq.wakeup import Waker
 
 SUCCESS = b'{"status": "SUCCESS", "result": 1, "task_id": "x"}'
 
@@ -141,3 +145,45 @@ def test_no_server_is_an_error_in_time() -> None:
             attempt()
         assert time.monotonic() - began < 1.5
     assert list(backend.wait(["a"], 0.1)) == []
+
+
+@pytest.mark.parametrize("document", [pickle.dumps({"status": "SUCCESS"}), b"status: SUCCESS\n", b"\x81\xa6"])
+def test_a_success_of_any_serializer_is_kept(
+    server: RedisServer, backend: RedisBackend, document: bytes
+) -> None:
+    backend.store([StoredResult("a", "SUCCESS", document)])
+    backend.store([StoredResult("a", "FAILURE", b"late")])
+    assert backend.fetch(["a"]) == [document]
+    assert 3590 < server.call("TTL", keys.success("", "a")) <= 3600  # type: ignore[operator]
+    backend.forget(["a"])
+    assert server.call("DBSIZE") == 0
+
+
+def test_what_celery_writes_over_a_success_is_no_success(server: RedisServer, backend: RedisBackend) -> None:
+    backend.store([StoredResult("a", "SUCCESS", b"pickled")])
+    server.call("SET", "celery-task-meta-a", b"pickled too")
+    backend.store([StoredResult("a", "FAILURE", b"failed")])
+    assert backend.fetch(["a"]) == [b"failed"]
+    backend.store([StoredResult("b", "SUCCESS", b"pickled")])
+    server.call("DEL", "celery-task-meta-b")
+    backend.store([StoredResult("b", "STARTED", b"started"), StoredResult("b", "FAILURE", b"failed")])
+    assert backend.fetch(["b"]) == [b"failed"]
+
+
+def test_a_success_of_json_needs_no_mark(server: RedisServer, backend: RedisBackend) -> None:
+    backend.store([StoredResult("a", "SUCCESS", SUCCESS)])
+    assert server.call("KEYS", "*") == [b"celery-task-meta-a"]
+
+
+def test_a_success_committed_by_a_turn_is_kept(server: RedisServer, backend: RedisBackend) -> None:
+    broker = RedisBroker(server.url, BrokerOptions())
+    broker.publish([Message("t", "a", {"task": "t", "id": "a"}, b"[[], {}, {}]", queue="q")])
+    waker = Waker()
+    consumer = broker.consumer(["q"], "w@here", waker, backend)
+    (delivery,) = consumer.turn((), 1, 0.0)
+    consumer.turn([Outcome(delivery, Action.ACK, state="SUCCESS", result=b"pickled")], 0, 0.0)
+    backend.store([StoredResult("a", "FAILURE", b"late")])
+    assert backend.fetch(["a"]) == [b"pickled"]
+    consumer.close()
+    broker.close()
+    waker.close()

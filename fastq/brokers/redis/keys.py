@@ -60,3 +60,8 @@ def queues(prefix: str) -> str:
 def result(prefix: str, task_id: str) -> str:
     """Celery's result document, and the channel that announces it."""
     return f"{prefix}celery-task-meta-{task_id}"
+
+
+def success(prefix: str, task_id: str) -> str:
+    """SHA-1 of a SUCCESS document that does not show its state; results.lua makes the same name."""
+    return f"{prefix}fastq:success:{task_id}"
