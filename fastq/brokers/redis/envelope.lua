@@ -25,9 +25,10 @@ local function variadic(command, key, values)
   end
 end
 
+-- To the microsecond.
 local function now_ms()
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000 + time[2] / 1000
 end
 
 -- Add to the dead set. The entry bears the task's id; a namesake that lies there already keeps its place.
@@ -35,5 +36,9 @@ local function bury(dead, entries, envelope, reason, fallback, at_ms)
   local entry = string.match(envelope, '"id":%s*"([^"\\]+)"') or fallback
   if redis.call('HEXISTS', entries, entry) == 1 then entry = entry .. '#' .. fallback end
   redis.call('HSET', entries, entry, reason .. '\0' .. envelope)
-  redis.call('ZADD', dead, string.format('%.3f', at_ms / 1000), entry)
+  local died_at = at_ms / 1000
+  -- What dies in one script dies at one time: a microsecond each keeps the order.
+  local newest = redis.call('ZRANGE', dead, -1, -1, 'WITHSCORES')[2]
+  if newest and tonumber(newest) >= died_at then died_at = tonumber(newest) + 0.000001 end
+  redis.call('ZADD', dead, string.format('%.6f', died_at), entry)
 end

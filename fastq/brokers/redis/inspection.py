@@ -216,7 +216,7 @@ def retry_dead(
 ) -> int:
     """Send entries back to the tail of their queues, each in one transaction with its removal."""
     retried = 0
-    for name, entry, raw in list(_chosen(connection, layout, ids, queue, timeout)):
+    for name, entry, raw in _chosen(connection, layout, ids, queue, timeout):
         message = _decoded(raw)
         key, _, _ = layout.destination(name, None if message is None else message.priority)
         commands: list[list[Argument]] = [
@@ -237,7 +237,7 @@ def drop_dead(
 ) -> int:
     """Delete entries of the dead set."""
     dropped = 0
-    for name, entry, _ in list(_chosen(connection, layout, ids, queue, timeout)):
+    for name, entry, _ in _chosen(connection, layout, ids, queue, timeout):
         commands: list[list[Argument]] = [["MULTI"], *_removal(layout, name, entry), ["EXEC"]]
         dropped += checked(connection.call_many(commands, timeout)[-1])[0]
     return dropped
@@ -246,11 +246,17 @@ def drop_dead(
 def _chosen(
     connection: Connection, layout: Layout, ids: set[str] | None, queue: str | None, timeout: float
 ) -> Iterator[tuple[str, bytes, bytes]]:
-    """(queue, entry id, envelope without its count) of the entries with these *ids*, or of all."""
+    """(queue, entry id, envelope without its count) of the entries with *ids*, or of all, oldest first."""
     for name in _known_queues(connection, layout, timeout) if queue is None else [queue]:
-        for entry, value in _scan(connection, "HSCAN", keys.dead_entries(layout.prefix, name), timeout):
-            if ids is None or entry.decode("utf-8", "replace") in ids:
-                yield name, entry, without_count(value.partition(b"\0")[2])
+        entries = connection.call("ZRANGE", keys.dead(layout.prefix, name), 0, -1, timeout=timeout)
+        if ids is not None:
+            entries = [entry for entry in entries if entry.decode("utf-8", "replace") in ids]
+        for start in range(0, len(entries), PAGE):
+            page = entries[start : start + PAGE]
+            key = keys.dead_entries(layout.prefix, name)
+            for entry, value in zip(page, connection.call("HMGET", key, *page, timeout=timeout), strict=True):
+                if value is not None:  # else taken away meanwhile
+                    yield name, entry, without_count(value.partition(b"\0")[2])
 
 
 def _removal(layout: Layout, queue: str, entry: bytes) -> list[list[Argument]]:
