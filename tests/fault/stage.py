@@ -156,6 +156,7 @@ class Stage:
         finally:
             load.is_over = True
             load.join(PATIENCE)
+        assert not load.is_alive(), f"the load can't send\n{self.logs()}"
         if load.error is not None:
             raise load.error
 
@@ -170,9 +171,10 @@ class Stage:
             if len(self.events()) != last:
                 moved_at, last = time.monotonic(), len(self.events())
             time.sleep(0.05)
+        events = list(self.events())
         dead = {each.id for each in self.app.broker.dead(limit=100_000)}
         waiting = self._waiting() if self._held() else set()
-        verdict = judge(self.events(), dead=dead, waiting=waiting, faults=self.faults)
+        verdict = judge(events, dead=dead, waiting=waiting, faults=self.faults)
         assert not waiting, f"{len(waiting)} tasks still lie in the broker\n{verdict}\n{self.logs()}"
         print(f"JUDGED {os.environ.get('PYTEST_CURRENT_TEST', '')}: {verdict}")
         return verdict

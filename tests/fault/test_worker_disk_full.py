@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stage import POOLS, Stage
 
-DISK_BYTES = 8 << 20
+DISK_BYTES = 64 << 20  # far more than the tasks of a test take
 
 
 @pytest.fixture
