@@ -163,10 +163,11 @@ cdef class TurnCodec:
         return packed
 
     cdef list _live(self, outcomes):
+        """Those of *outcomes* whose claim is held; a tag alone may be one of another epoch."""
         cdef Outcome outcome
         cdef list live = []
         for outcome in outcomes:
-            if outcome.delivery.tag is None or outcome.delivery.tag in self.held:
+            if outcome.delivery.tag is None or self.held.get(outcome.delivery.tag) is outcome.delivery:
                 live.append(outcome)
         return live
 
@@ -272,7 +273,8 @@ cdef class TurnCodec:
         """Forget the claims of *outcomes*: their turn took place."""
         cdef Outcome outcome
         for outcome in outcomes:
-            self.held.pop(outcome.delivery.tag, None)
+            if self.held.get(outcome.delivery.tag) is outcome.delivery:
+                del self.held[outcome.delivery.tag]
 
     def deliveries(self, list reply, long long first_id) -> list:
         """The deliveries in the *reply* to the turn that claimed from *first_id* on."""

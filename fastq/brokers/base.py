@@ -95,6 +95,9 @@ class Consumer(ABC):
         those that only lay in the same worker's hands, so that only the former is counted up.
         """
 
+    def unclaim(self) -> None:  # noqa: B027  (most consumers have nothing to do here)
+        """Give back what this consumer claimed ahead of need, and has not returned from `turn` yet."""
+
     @abstractmethod
     def close(self, unstarted: Sequence[Delivery] = ()) -> None:
         """Give back everything that is still claimed, at the head of its queue, and leave.

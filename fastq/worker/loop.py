@@ -144,12 +144,9 @@ class Loop:
             return False
         if self._is_aborted or time.monotonic() >= self._stop_at:
             return True
-        if not self._consumer_is_lost():
-            self._hand_back(self._pool.take_back())
+        self._hand_back(self._pool.take_back())
+        self._unclaim()
         return not self._pool.running() and not self._outcomes and self._window.unsettled <= 0
-
-    def _consumer_is_lost(self) -> bool:
-        return self._consumer is None
 
     def _patience(self) -> float:
         """Seconds that the next turn may wait."""
@@ -309,6 +306,14 @@ class Loop:
             return
         self._window.stretch(elapsed)
         self._hand_back(self._pool.take_back())
+        self._unclaim()
+
+    def _unclaim(self) -> None:
+        assert self._consumer is not None
+        try:
+            self._consumer.unclaim()
+        except OperationalError as exc:
+            self._back_off(exc)
 
     def _hand_back(self, unstarted: list[Delivery]) -> None:
         """Return deliveries that did not start to the head of their queues."""

@@ -43,6 +43,9 @@ class FakeConsumer:
     def mark_started(self, deliveries):
         self.started.append([delivery.tag for delivery in deliveries])
 
+    def unclaim(self):
+        pass
+
     def close(self, unstarted=()):
         self.closed_with = list(unstarted)
 

@@ -7,6 +7,7 @@ import os
 import random
 import select
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -51,7 +52,12 @@ class Connection:
 
     def __init__(self, connected: socket.socket, endpoint: Endpoint) -> None:
         self._socket = connected
-        self._limit = connected.gettimeout()
+        # The kernel keeps the time of a plain socket: Python would poll before every call. A patched
+        # socket (gevent) must not block, and one with TLS reads in pieces: they keep Python's way.
+        self._is_plain = type(connected).__module__ == "socket"
+        self._limit = None if self._is_plain else connected.gettimeout()
+        if self._is_plain:
+            connected.settimeout(None)
         self._pending = getattr(connected, "pending", None)  # TLS keeps decrypted bytes back
         self.endpoint = endpoint
         self.replies = Replies()
@@ -142,11 +148,17 @@ class Connection:
             limit = min(limit, self.endpoint.socket_timeout)
         # Setting it costs a system call: leave a limit that is about the same.
         if self._limit is None or not limit * 0.95 <= self._limit <= limit * 1.05:
-            self._socket.settimeout(limit)
+            if self._is_plain:
+                seconds = struct.pack("ll", int(limit), int(limit % 1 * 1e6))
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+            else:
+                self._socket.settimeout(limit)
             self._limit = limit
 
     def _broken(self, doing: str, exc: OSError) -> OperationalError:
-        what = f"no answer within {self._limit:.3g} s" if isinstance(exc, TimeoutError) else str(exc)
+        is_late = isinstance(exc, TimeoutError | BlockingIOError)
+        what = f"no answer within {self._limit:.3g} s" if is_late else str(exc)
         return OperationalError(f"{doing} {self.endpoint.describe()}: {what}")
 
 
