@@ -1,0 +1,50 @@
+"""The application of the captured messages: every way in which the worker is done with one leaves a line."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from judge import Journal
+
+from fastq import FastQ, signals
+
+app = FastQ("proj", broker=os.environ["FAULT_BROKER"], backend=os.environ["FAULT_BROKER"])
+app.conf.accept_content = ["json", "msgpack", "yaml"]
+journal = Journal(os.environ["FAULT_JOURNAL"])
+
+
+@app.task(name="proj.add")
+def add(x: Any, y: Any) -> Any:
+    """Whatever x and y are."""
+    return x + y
+
+
+@app.task(name="proj.size")
+def size(text: str) -> int:
+    """The length of *text*."""
+    return len(text)
+
+
+@signals.task_postrun.connect
+def note_run(**named: Any) -> None:
+    """Say that a task ran, well or not."""
+    journal.note("ran")
+
+
+@signals.task_revoked.connect
+def note_revoked(**named: Any) -> None:
+    """Say that a message had expired."""
+    journal.note("revoked")
+
+
+@signals.worker_ready.connect
+def note_ready(**named: Any) -> None:
+    """Say that the worker is ready."""
+    journal.note("ready")
+
+
+@signals.worker_process_init.connect
+def note_child(**named: Any) -> None:
+    """Say that a child of the prefork pool began."""
+    journal.note("child")
