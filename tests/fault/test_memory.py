@@ -1,0 +1,36 @@
+"""A worker that has run a million tasks holds no more memory than one that has run a few."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from memory import children_of, resident_mb, slope
+from stage import PATIENCE, Stage, forms
+
+# Each part of a run ends with a look at the processes. The first parts warm them up.
+PARTS, WARM_UP = 12, 4
+# MB for each 100,000 tasks; one byte kept for each task would be 0.1.
+MOST_GROWTH = 1.5
+
+
+@pytest.mark.parametrize("count", forms(60_000, 1_000_000))
+@pytest.mark.parametrize("pool", ["solo", "prefork"])
+def test_memory_is_flat(stage: Stage, pool: str, count: int) -> None:
+    worker = stage.start_worker().wait_until_ready()
+    processes = [worker.pid, *children_of(worker.pid)]
+    held: dict[int, list[tuple[float, float]]] = {pid: [] for pid in processes}
+    for part in range(PARTS):
+        stage.app.send_many(("fault_tasks.noop", (), {}, {}) for _ in range(count // PARTS))
+        deadline = time.monotonic() + PATIENCE + count / PARTS / 500
+        while any(info.ready or info.claimed for info in stage.queues()):
+            assert time.monotonic() < deadline, stage.logs()
+            time.sleep(0.05)
+        for pid in processes:
+            held[pid].append((part * count / PARTS / 100_000, resident_mb(pid)))
+    growths = [slope(points[WARM_UP:]) for points in held.values()]
+    told = ", ".join(f"{points[-1][1]:.0f} MB {growth * 10:+.2f}" for points, growth in zip(held.values(), growths, strict=True))
+    print(f"JUDGED {pool} {stage.url.partition(':')[0]} {count}: MB now and per million, parent first: {told}")
+    assert max(growths) < MOST_GROWTH, held
+    assert [worker.pid, *children_of(worker.pid)] == processes
+    assert worker.stop() == 0
