@@ -71,9 +71,10 @@ def test_messages_come_in_the_order_they_were_sent(broker: RedisBroker, waker: W
     broker.publish([message(n) for n in range(2500)])
     consumer = broker.consumer(["celery"], "w@h", waker)
     first = consumer.turn([], 2000, 0.0)
-    assert len(first) == 1024  # one turn takes no more
+    assert len(first) == 512  # one turn takes no more
     rest = consumer.turn(done(first), 2000, 0.0)
-    rest += consumer.turn([], 2000, 0.0)
+    while len(first) + len(rest) < 2500:
+        rest += consumer.turn([], 2000, 0.0)
     assert ids(first) + ids(rest) == [f"id-{n}" for n in range(2500)]
     assert consumer.turn(done(rest), 0, 0.0) == []
     consumer.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fastq._core.message import Message
-from fastq._core.resp import Packer
+from fastq._core.publish import pack_publishes
+from fastq._core.resp import pack
 from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
 from fastq.brokers.redis import inspection, keys
 from fastq.brokers.redis.connection import Connection, ConnectionPool, ServerRefused, checked
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from fastq.wakeup import Waker
 
 T = TypeVar("T")
-
-# One LPUSH blocks the server while it is read: a thousand messages take it under a millisecond.
-MESSAGES_PER_PUSH = 1000
-BYTES_PER_WRITE = 1 << 20
-
-
-class _Write(NamedTuple):
-    """Bytes to send and how many replies they bring, of which the first *checked* must be no errors."""
-
-    data: bytes
-    replies: int
-    checked: int
 
 
 class RedisBroker(Broker):
@@ -112,58 +100,30 @@ class RedisBroker(Broker):
     def _run(self, action: Callable[[Connection, float], T]) -> T:
         return self._pool.run(action, self.options.publish_deadline)
 
-    def _pack(self, messages: Sequence[Message]) -> deque[_Write]:
-        writes: deque[_Write] = deque()
-        packer = Packer()
-        replies = 0
-        for command, key, items in self._commands(messages):
-            packer.push(command, key, items)
-            replies += 1
-            if len(packer) >= BYTES_PER_WRITE:
-                writes.append(_Write(packer.take(), replies, replies))
-                replies = 0
+    def _pack(self, messages: Sequence[Message]) -> list[tuple[bytes, int, int]]:
+        """The writes that publish *messages*, as `pack_publishes` has them."""
+        writes = pack_publishes(messages, self.layout.destination)
         fresh = self.layout.fresh_queues()
         if fresh:
-            packer.command("SADD", keys.queues(self.layout.prefix), *fresh)
-        if replies or fresh:
             # A user who may not write the registry can publish all the same.
-            writes.append(_Write(packer.take(), replies + bool(fresh), replies))
+            writes.append((pack("SADD", keys.queues(self.layout.prefix), *fresh), 1, 0))
         return writes
 
-    def _commands(self, messages: Sequence[Message]) -> Iterable[tuple[bytes, bytes, list[bytes]]]:
-        """The pushes for *messages*, in their order within each list."""
-        ready: dict[bytes, list[bytes]] = {}
-        sizes: dict[bytes, int] = {}
-        for message in messages:
-            key, delayed, step = self.layout.destination(message.queue, message.priority)
-            envelope = message.envelope()
-            if message.due is not None:
-                yield b"ZADD", delayed, [repr(float(message.due)).encode(), step + b":" + envelope]
-                continue
-            waiting = ready.setdefault(key, [])
-            waiting.append(envelope)
-            sizes[key] = size = sizes.get(key, 0) + len(envelope)
-            if len(waiting) >= MESSAGES_PER_PUSH or size >= BYTES_PER_WRITE:
-                yield b"LPUSH", key, ready.pop(key)
-                del sizes[key]
-        for key, waiting in ready.items():
-            yield b"LPUSH", key, waiting
 
-
-def _send(connection: Connection, writes: deque[_Write], timeout: float) -> None:
-    """Send all *writes* and take each away once its replies are in."""
-    for write in writes:
-        connection.send(write.data, timeout)
+def _send(connection: Connection, writes: list[tuple[bytes, int, int]], timeout: float) -> None:
+    """Send all *writes*, and take each away once its replies are in."""
+    for data, _, _ in writes:
+        connection.send(data, timeout)
     problem = None
     while writes:
-        write = writes[0]
-        replies = [connection.read(timeout) for _ in range(write.replies)]
-        for reply in replies[: write.checked]:
+        _, count, binding = writes[0]
+        replies = [connection.read(timeout) for _ in range(count)]
+        for reply in replies[:binding]:
             try:
                 checked(reply)
             except ServerRefused as exc:
                 problem = problem or exc
             # Any other error passes (a server that starts): it leaves this write to be sent again.
-        writes.popleft()
+        del writes[0]
     if problem is not None:
         raise problem

@@ -48,6 +48,7 @@ class Posted(NamedTuple):
     waits: bool
     renews: bool
     is_ours: bool  # the caller of `turn` has handed over its outcomes, and does not give them again
+    request: bytes
 
 
 class RedisConsumer(Consumer):
@@ -242,7 +243,8 @@ class RedisConsumer(Consumer):
         self._turns += 1
         # A copy: the caller may add to its list what ends before the reply is known to be lost.
         held = tuple(outcomes)
-        self._posted.append(Posted(self._number, held, asked, self._next_id, waits, renews, is_ours))
+        posted = Posted(self._number, held, asked, self._next_id, waits, renews, is_ours, request)
+        self._posted.append(posted)
         self._next_id += asked
         connection.send(request, self._patience)
 
@@ -272,11 +274,19 @@ class RedisConsumer(Consumer):
         except ServerRefused as exc:
             if not is_unknown(exc):
                 raise
-            # SCRIPT FLUSH, or a failover: nothing has happened yet. To connect anew loads the script.
-            raise OperationalError("Redis has forgotten the scripts: connecting anew") from exc
+            reply = self._ask_again(connection)
         # Pushes in front of the reply tell of what the script has seen already.
         connection.replies.pushes.clear()
         return reply
+
+    def _ask_again(self, connection: Connection) -> Any:
+        """After a SCRIPT FLUSH, or a failover: nothing that is posted has happened yet."""
+        for _ in list(self._posted)[1:]:
+            connection.read(self._patience)
+        connection.call("SCRIPT", "LOAD", script("turn.lua").text, timeout=self._patience)
+        for each in self._posted:
+            connection.send(each.request, self._patience)
+        return checked(connection.read(self._patience))
 
     def _adopt_posted(self, connection: Connection) -> None:
         """Take in every reply that is owed, before anything else is asked on this connection."""
