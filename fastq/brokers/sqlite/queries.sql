@@ -128,13 +128,16 @@ WHERE c.worker = ? ORDER BY c.id
 
 -- name: counts
 -- queue, ready, claimed, delayed, dead
-SELECT m.queue, count(r.id), count(c.id), count(d.id), count(x.id)
-FROM fastq_messages AS m
-LEFT JOIN fastq_ready AS r ON r.queue = m.queue AND r.step = m.step AND r.id = m.id
-LEFT JOIN fastq_claims AS c ON c.id = m.id
-LEFT JOIN (SELECT id FROM fastq_delayed) AS d ON d.id = m.id
-LEFT JOIN fastq_dead AS x ON x.id = m.id
-GROUP BY m.queue
+WITH held (queue, ready, claimed, delayed, dead) AS (
+    SELECT queue, count(*), 0, 0, 0 FROM fastq_ready GROUP BY queue
+    UNION ALL
+    SELECT m.queue, 0, count(*), 0, 0 FROM fastq_claims JOIN fastq_messages AS m USING (id) GROUP BY m.queue
+    UNION ALL
+    SELECT m.queue, 0, 0, count(*), 0 FROM fastq_delayed JOIN fastq_messages AS m USING (id) GROUP BY m.queue
+    UNION ALL
+    SELECT m.queue, 0, 0, 0, count(*) FROM fastq_dead JOIN fastq_messages AS m USING (id) GROUP BY m.queue
+)
+SELECT queue, sum(ready), sum(claimed), sum(delayed), sum(dead) FROM held GROUP BY queue
 
 -- name: head
 -- (queue): since when the next message of the queue waits
