@@ -57,7 +57,7 @@ cdef class Gate:
         self.unknown = set()
 
     def admit(self, list deliveries, double now, list settled) -> list:
-        """The *deliveries* that run now, in order; an outcome for each of the others is appended to *settled*.
+        """The *deliveries* that run now, in order; an outcome for each other one is appended to *settled*.
 
         *now* is the unix time in seconds.
         """
@@ -106,7 +106,9 @@ cdef class Gate:
                     if wait > 0:
                         return Outcome(delivery, PARK, until=now + wait)
         except (DecodeError, ContentDisallowed) as exc:
-            logger.error("Message %s[%s] can't be run and goes to the dead set: %s", message.task, message.id, exc)
+            logger.error(
+                "Message %s[%s] can't be run and goes to the dead set: %s", message.task, message.id, exc
+            )
             return self.tracer.refused(delivery, exc)
         return None
 
@@ -118,7 +120,9 @@ cdef class Gate:
             body, serialization.name_of(message.content_type))
 
     cdef object _bury(self, Delivery delivery, str reason):
-        logger.error("A message of queue %r can't be read and goes to the dead set: %s", delivery.queue, reason)
+        logger.error(
+            "A message of queue %r can't be read and goes to the dead set: %s", delivery.queue, reason
+        )
         return Outcome(delivery, BURY, reason=reason)
 
     cdef object _unknown(self, Delivery delivery):
@@ -129,15 +133,22 @@ cdef class Gate:
                 "Received a task of the unknown name %r: its messages go to the dead set, from where "
                 "`fastq dead retry` sends them again. Was its module imported?", name)
         if signals.task_unknown.receivers:
-            signals.task_unknown.send(sender=self, message=delivery.message, exc=NotRegistered(name), name=name,
-                                      id=delivery.message.id)
+            exc = NotRegistered(name)
+            signals.task_unknown.send(
+                sender=self, message=delivery.message, exc=exc, name=name, id=delivery.message.id
+            )
         return self.tracer.refused(delivery, NotRegistered(name))
 
     cdef object _revoked(self, Delivery delivery, str why):
         logger.info("Discarding %s task: %s[%s]", why, delivery.message.task, delivery.message.id)
         if signals.task_revoked.receivers:
-            signals.task_revoked.send(sender=self.tasks[delivery.message.task], request=Context(None, delivery.message),
-                                      terminated=False, signum=None, expired=why == "expired")
+            signals.task_revoked.send(
+                sender=self.tasks[delivery.message.task],
+                request=Context(None, delivery.message),
+                terminated=False,
+                signum=None,
+                expired=why == "expired",
+            )
         return self.tracer.revoked(delivery, why)
 
 

@@ -22,14 +22,11 @@ cpdef str preview(value, Py_ssize_t limit=1024):
 cdef Py_ssize_t _write(list parts, value, Py_ssize_t left, int depth):
     """Append *value*'s repr to *parts*; returns what is left of the limit, below 0 when it is used up."""
     cdef str text
-    cdef str closing
     kind = type(value)
     if kind is int or kind is float or kind is bool or value is None:
         text = repr(value)
-    elif kind is str:
-        text = repr(value) if len(<str> value) <= MAX_TEXT else repr((<str> value)[:MAX_TEXT])[:-1] + "...'"
-    elif kind is bytes:
-        text = repr(value) if len(<bytes> value) <= MAX_TEXT else repr((<bytes> value)[:MAX_TEXT])[:-1] + "...'"
+    elif kind is str or kind is bytes:
+        text = repr(value) if len(value) <= MAX_TEXT else repr(value[:MAX_TEXT])[:-1] + "...'"
     elif kind is dict:
         return _write_map(parts, <dict> value, left, depth)
     elif kind is tuple or kind is list or kind is set or kind is frozenset:

@@ -1,4 +1,4 @@
-"""The Redis protocol without sockets: commands into one buffer, bytes into replies and pushes (RESP2 and RESP3)."""
+"""The Redis protocol, RESP2 and RESP3, without sockets: commands into one buffer, bytes into replies."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize

@@ -19,8 +19,8 @@ from fastq._core.message import upgrade_v1
 from fastq._core.message cimport ACK, BURY, REDELIVER, REQUEUE, Delivery, Message, Outcome
 from fastq._core.request cimport Context, enter, leave
 from fastq.exceptions import (
-    ContentDisallowed, DecodeError, EncodeError, Ignore, InvalidTaskError, Reject, Retry, TaskRevokedError,
-    TimeLimitExceeded, WorkerLostError,
+    ContentDisallowed, DecodeError, EncodeError, Ignore, Reject, Retry, TaskRevokedError, TimeLimitExceeded,
+    WorkerLostError,
 )
 
 logger = logging.getLogger("fastq.worker.trace")
@@ -183,7 +183,9 @@ cdef class Tracer:
     cdef bint extended
     cdef bint logs_success   # read before each batch: to ask the logger takes longer than a no-op task
 
-    def __init__(self, app, str hostname, *, time_limit=None, soft_time_limit=None, unsigned int max_redeliveries=3):
+    def __init__(
+        self, app, str hostname, *, time_limit=None, soft_time_limit=None, unsigned int max_redeliveries=3
+    ):
         self.app = app
         self.hostname = hostname
         self.time_limit = time_limit
@@ -249,7 +251,7 @@ cdef class Tracer:
             leave(run.token)
 
     def apply(self, Delivery delivery, task, args, dict kwargs):
-        """Run *task* in place, as eager mode does: returns (outcome, what it returned or raised, traceback)."""
+        """Run *task* in place, as eager mode does: (outcome, what it returned or raised, traceback)."""
         cdef Run run = Run.__new__(Run)
         run.plan = Plan(task)
         self._enter(run, delivery, args, kwargs, None)
@@ -327,8 +329,9 @@ cdef class Tracer:
         cdef Context context = run.context
         task = run.plan.task
         if task_prerun.receivers:
-            task_prerun.send(sender=task, task_id=context.id, task=task, args=context.args,
-                                     kwargs=context.kwargs)
+            task_prerun.send(
+                sender=task, task_id=context.id, task=task, args=context.args, kwargs=context.kwargs
+            )
         if run.plan.tracks_start and not context.ignore_result:
             task.store_started(context)
         if run.plan.has_before_start:
@@ -354,7 +357,9 @@ cdef class Tracer:
         if embed:
             for part in ("callbacks", "errbacks", "chain", "chord"):
                 if embed.get(part):
-                    raise DecodeError(f"the message carries {part}, which this version of fastq does not run yet")
+                    raise DecodeError(
+                        f"the message carries {part}, which this version of fastq does not run yet"
+                    )
         return args, kwargs, embed
 
     # -- outcomes -----------------------------------------------------------
@@ -371,6 +376,7 @@ cdef class Tracer:
     cdef Outcome _succeeded(self, Run run, value):
         cdef Context context = run.context
         cdef Outcome outcome
+        cdef bint is_plain
         task = run.plan.task
         run.value = value
         outcome = self._outcome(run, ACK, "SUCCESS")
@@ -378,10 +384,12 @@ cdef class Tracer:
             if not context.ignore_result:
                 if type(value) not in PLAIN_TYPES:
                     value = self.app.dump_result(value)
-                if self.encoder is None and not self.extended and not context.children and not _is_member(context):
+                is_plain = self.encoder is None and not self.extended
+                if is_plain and not context.children and not _is_member(context):
                     outcome.result = _success_json(context, value)
                 else:
-                    outcome.result = _document(self.encoder, context, "SUCCESS", value, None, self._extended(run))
+                    more = self._extended(run)
+                    outcome.result = _document(self.encoder, context, "SUCCESS", value, None, more)
         except EncodeError as exc:
             return self._failed(run, exc)
         if run.plan.has_on_success:
@@ -428,7 +436,9 @@ cdef class Tracer:
         if isinstance(exc, task.throws_types):
             logger.info("Task %s[%s] raised expected: %r", task.name, context.id, exc)
         else:
-            logger.error("Task %s[%s] raised unexpected: %r\n%s", task.name, context.id, exc, details.traceback)
+            logger.error(
+                "Task %s[%s] raised unexpected: %r\n%s", task.name, context.id, exc, details.traceback
+            )
         if run.plan.acks_late and not task.acks_on(exc):
             outcome.action = BURY
             outcome.reason = f"the task raised {exc!r}, and acks_on_failure is off\n{details.traceback}"
@@ -475,8 +485,15 @@ cdef class Tracer:
         if run.plan.has_after_return:
             _guarded(task.after_return, (state, value, context.id, context.args, context.kwargs, details))
         if task_postrun.receivers:
-            task_postrun.send(sender=task, task_id=context.id, task=task, args=context.args,
-                                      kwargs=context.kwargs, retval=value, state=state)
+            task_postrun.send(
+                sender=task,
+                task_id=context.id,
+                task=task,
+                args=context.args,
+                kwargs=context.kwargs,
+                retval=value,
+                state=state,
+            )
 
     # -- what happens to a delivery without its function having a say -----------
 
@@ -489,7 +506,7 @@ cdef class Tracer:
         return self._plan(delivery.message.task).acks_late
 
     def limits(self, Delivery delivery) -> tuple:
-        """The hard and the soft time limit in seconds, or None: the header's, else the task's, else the worker's."""
+        """The hard and soft limit in seconds, or None: the header's, else the task's, else the worker's."""
         cdef Plan plan = self._plan(delivery.message.task)
         hard = soft = None
         header = delivery.message.headers.get("timelimit")
@@ -548,9 +565,10 @@ cdef class Tracer:
         return Outcome(delivery, REDELIVER)
 
     def interrupted(self, Delivery delivery):
-        """The outcome of a task that was abandoned when its worker was forced to stop: another worker runs it again."""
+        """The outcome of a task abandoned when its worker was forced to stop: another one runs it again."""
         if delivery.tag is None:
-            return self._without_run(delivery, "FAILURE", WorkerLostError("the worker was stopped while it ran"))
+            lost = WorkerLostError("the worker was stopped while it ran")
+            return self._without_run(delivery, "FAILURE", lost)
         return Outcome(delivery, REQUEUE)
 
     cdef Outcome _without_run(self, Delivery delivery, str state, exc):
@@ -579,7 +597,7 @@ cdef _guarded(method, tuple arguments):
 
 
 class _Details:
-    """What handlers get as *einfo*: the exception and its traceback as text, from the user's first frame on."""
+    """What handlers get as *einfo*: the exception and its traceback, from the user's first frame on."""
 
     def __init__(self, exc):
         self.exception = exc
