@@ -21,8 +21,4 @@ extensions = [
     for source in sorted(Path("fastq/_core").glob("*.pyx"))
 ]
 
-setup(
-    ext_modules=cythonize(
-        extensions, compiler_directives=DIRECTIVES, annotate=DEBUG, quiet=True
-    )
-)
+setup(ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, annotate=DEBUG, quiet=True))

@@ -1,6 +1,7 @@
 from typing import final
 
 def die_with_parent() -> bool: ...
+
 @final
 class Board:
     rows: int

@@ -8,6 +8,7 @@ class Rate(Protocol):
     def wait(self, message_id: str, now: float, /) -> float: ...
 
 def parse_instant(text: str, zone: tzinfo) -> float: ...
+
 @final
 class Gate:
     tracer: Tracer

@@ -16,6 +16,7 @@ class Packer:
 
 def pack(*arguments: Argument) -> bytes: ...
 def pack_many(commands: Iterable[Sequence[Argument]]) -> bytes: ...
+
 @final
 class Replies:
     @property

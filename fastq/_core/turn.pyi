@@ -5,6 +5,7 @@ from fastq._core.message import Delivery, Outcome
 
 def redeliveries(raw: bytes) -> int: ...
 def without_count(raw: bytes) -> bytes: ...
+
 @final
 class QueueKeys:
     name: str

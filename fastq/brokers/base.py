@@ -159,7 +159,7 @@ class Broker(ABC):
 
     @abstractmethod
     def retry_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
-        """Send entries back to their queues, their redeliveries uncounted; None means all. Returns how many."""
+        """Send entries back to their queues, redeliveries uncounted; None means all. Returns how many."""
 
     @abstractmethod
     def drop_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:

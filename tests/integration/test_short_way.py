@@ -45,14 +45,16 @@ def depth():
     frame, ours = sys._getframe(1), []
     while frame is not None:
         if "/fastq/" in frame.f_code.co_filename:
-            ours.append(frame.f_code.co_qualname if hasattr(frame.f_code, "co_qualname") else frame.f_code.co_name)
+            ours.append(getattr(frame.f_code, "co_qualname", frame.f_code.co_name))
         frame = frame.f_back
     return ours
 """
 
 
 def run(script):
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -73,7 +75,12 @@ def test_few_frames_stand_above_a_users_function(tmp_path, pool):
     with subprocess.Popen(arguments, cwd=tmp_path, env=environment) as worker:
         try:
             done = subprocess.run(
-                [sys.executable, "-c", ask], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+                [sys.executable, "-c", ask],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
             )
         finally:
             worker.terminate()

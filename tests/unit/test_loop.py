@@ -17,7 +17,7 @@ from fastq.worker.state import WorkerState
 
 
 class FakeConsumer:
-    """Hands out *script*, one item a turn: a list of deliveries, or an exception to raise. Then stops the loop."""
+    """Hands out *script*, one item a turn: deliveries, or an exception to raise. Then stops the loop."""
 
     commits_results = True
     is_connected = True

@@ -103,8 +103,9 @@ def test_options_become_headers_and_properties(app, sent):
 
     eta = datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=2)))
     add.apply_async(
-        (1,), eta=eta, expires=60, priority=3, shadow="sum", time_limit=9, soft_time_limit=8, headers={"mine": 1},
-        task_id="own", queue="other", ignore_result=True, argsrepr="***", group_id="g", group_index=2,
+        (1,), eta=eta, expires=60, priority=3, shadow="sum", time_limit=9, soft_time_limit=8,
+        headers={"mine": 1}, task_id="own", queue="other", ignore_result=True, argsrepr="***",
+        group_id="g", group_index=2,
     )  # fmt: skip
     [message] = sent
     headers = message.headers

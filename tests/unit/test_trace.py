@@ -299,7 +299,7 @@ def test_the_request_has_celerys_fields(app):
     }  # fmt: skip
     assert look.request.called_directly
     with pytest.raises(AttributeError, match="nothing"):
-        look.request.nothing
+        _ = look.request.nothing
 
 
 def test_handlers_are_called_in_order_and_their_faults_change_nothing(app):
