@@ -158,6 +158,10 @@ class AsyncResult(Generic[R]):
 
     maybe_reraise = maybe_throw
 
+    def throw(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise what the task raised; the result if it returned."""
+        return self.maybe_throw(*args, **kwargs)
+
     # -- looking ----------------------------------------------------------------
 
     def _backend(self) -> Any:
@@ -274,6 +278,11 @@ class AsyncResult(Generic[R]):
         self._backend().forget((self.id,))
 
     # -- being a value --------------------------------------------------------
+
+    @property
+    def backend(self) -> Any:
+        """Where the result is kept."""
+        return self.app.backend
 
     @property
     def task_id(self) -> str:

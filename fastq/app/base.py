@@ -385,6 +385,15 @@ class FastQ:
         if collected:
             self.publish(collected)
 
+    @property
+    def current_task(self) -> BaseTask[Any, Any] | None:
+        """The task that runs here now, if it is one of this app's."""
+        request = current_request()
+        task = None if request is None else request.task_object
+        return task if task is not None and task.app is self else None
+
+    current_worker_task = current_task
+
     # -- results ----------------------------------------------------------------------
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:

@@ -14,6 +14,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from fastq import signals
 from fastq._core.board import Board
 from fastq._core.message import Delivery, Outcome, outcome_from_tuple
 from fastq.worker.pools.base import Pool, PoolOptions
@@ -271,6 +272,7 @@ class PreforkPool(Pool):
         row = self._free_rows.pop()
         self._board.reset(row)
         parent = os.getpid()
+        signals.worker_before_create_process.send(sender=self)
         # What is buffered would be written twice.
         sys.stdout.flush()
         sys.stderr.flush()
