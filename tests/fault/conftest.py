@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage import POOLS, Stage
-
-from fastq.brokers.redis.connection import connect
-from fastq.brokers.redis.endpoint import parse_endpoint
-
-
-def flush(url: str) -> None:
-    """Empty a Redis server of the tests' own."""
-    connection = connect(parse_endpoint(url, {}), 5.0)
-    connection.call("FLUSHALL", timeout=5.0)
-    connection.close()
+from stage import POOLS, Stage, flush
 
 
 @pytest.fixture
@@ -59,4 +49,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         mark.args and "pool" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
     ):
         metafunc.parametrize("pool", POOLS)
-

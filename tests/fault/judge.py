@@ -178,6 +178,4 @@ def judge(
 
 
 def _is_forgotten(sent: float, faults: Collection[Fault]) -> bool:
-    return any(
-        fault.loses_after is not None and fault.loses_after <= sent <= fault.ended for fault in faults
-    )
+    return any(fault.loses_after is not None and fault.loses_after <= sent <= fault.ended for fault in faults)

@@ -20,6 +20,8 @@ from judge import Event, Fault, Journal, JournalReader, Verdict, judge
 from fastq import FastQ
 from fastq._core.message import new_id
 from fastq.brokers.base import QueueInfo
+from fastq.brokers.redis.connection import connect
+from fastq.brokers.redis.endpoint import parse_endpoint
 from fastq.exceptions import OperationalError
 
 HERE = Path(__file__).parent
@@ -36,13 +38,21 @@ def forms(short: int, long: int, minutes: int = 20) -> list[Any]:
     return [short, pytest.param(long, marks=[pytest.mark.long, pytest.mark.timeout(60 * minutes)])]
 
 
+def flush(url: str) -> None:
+    """Empty a Redis server of the tests' own."""
+    connection = connect(parse_endpoint(url, {}), 5.0)
+    connection.call("FLUSHALL", timeout=5.0)
+    connection.close()
+
+
 class WorkerProcess:
     """One `fastq worker`, whose log goes to a file."""
 
     def __init__(self, stage: Stage, name: str, *arguments: str, module: str = "fault_tasks") -> None:
         self.log = stage.folder / f"{name}.log"
         self._stage = stage
-        options = ["-A", module, "-P", stage.pool, "-n", name, "-c", str(CONCURRENCY[stage.pool]), "-l", "WARNING"]
+        options = ["-A", module, "-n", name, "-l", "WARNING"]
+        options += ["-P", stage.pool, "-c", str(CONCURRENCY[stage.pool])]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "fastq", "worker", *options, *arguments],
@@ -57,7 +67,8 @@ class WorkerProcess:
     def wait_until_ready(self) -> WorkerProcess:
         """Return when it takes tasks."""
         self._stage.wait_for(
-            lambda events: any(each.kind == "ready" and each.pid == self.pid for each in events), "a ready worker"
+            lambda events: any((each.kind, each.pid) == ("ready", self.pid) for each in events),
+            "a ready worker",
         )
         return self
 
@@ -87,16 +98,19 @@ class WorkerProcess:
 class Stage:
     """One broker with one pool. *url* is how workers reach the broker, *sender_url* how the load does."""
 
-    def __init__(self, folder: Path, url: str, pool: str, *, sender_url: str = "", lease: float = LEASE) -> None:
+    def __init__(
+        self, folder: Path, url: str, pool: str, *, sender_url: str = "", lease: float = LEASE
+    ) -> None:
         self.folder = folder
         self.url = url
         self.pool = pool
         self.faults: list[Fault] = []
         self.journal = Journal(folder / "journal")
         self.reader = JournalReader(self.journal.path)
-        self.app = FastQ("fault", broker=sender_url or url, backend=sender_url or url, set_as_current=False)
+        reached = sender_url or url
+        self.app = FastQ("fault", broker=reached, backend=reached, set_as_current=False)
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("FASTQ_", "CELERY_"))},
+            **{key: value for key, value in os.environ.items() if not key.startswith(("FASTQ_", "CELERY_"))},
             "FAULT_BROKER": url,
             "FAULT_JOURNAL": str(self.journal.path),
             "FAULT_LEASE": str(lease),
@@ -195,15 +209,15 @@ class Stage:
         return sum(info.ready + info.claimed + info.delayed for info in self.queues())
 
     def _waiting(self) -> set[str]:
+        """The ids that the broker holds, looked for one by one: only a test that fails does so."""
         unended = self.ids("try") - self.ids("end")
-        candidates = unended or self.ids("end")
-        return {each for each in candidates if (place := self.app.broker.locate(each, ["celery"])) and place.state != "dead"}
+        places = {each: self.app.broker.locate(each, ["celery"]) for each in unended or self.ids("end")}
+        return {each for each, place in places.items() if place is not None and place.state != "dead"}
 
     def logs(self) -> str:
         """The end of each worker's log."""
-        return "\n".join(
-            f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in sorted(self.folder.glob("*.log"))
-        )
+        ends = {path.name: path.read_text(errors="replace")[-3000:] for path in self.folder.glob("*.log")}
+        return "\n".join(f"--- {name}\n{text}" for name, text in sorted(ends.items()))
 
     def close(self) -> None:
         """End all workers."""

@@ -24,13 +24,19 @@ BODY = b'[[2, 3], {}, {"callbacks": null, "errbacks": null, "chain": null, "chor
 FIFTY_MEGABYTES = 50_000_000
 
 
-def envelope(body: bytes = BODY, *, headers: dict[str, Any] | None = None, **fields: Any) -> bytes:
+def envelope(
+    body: bytes = BODY,
+    *,
+    headers: dict[str, Any] | None = None,
+    content_type: str = "application/json",
+    **fields: Any,
+) -> bytes:
     """A message for proj.add as Celery writes it, but for what is given."""
     task_id = new_id()
     document = {
         "body": b64encode(body).decode(),
         "content-encoding": "utf-8",
-        "content-type": "application/json",
+        "content-type": content_type,
         "headers": {"lang": "py", "task": "proj.add", "id": task_id, "retries": 0, **(headers or {})},
         "properties": {
             "correlation_id": task_id,
@@ -43,7 +49,8 @@ def envelope(body: bytes = BODY, *, headers: dict[str, Any] | None = None, **fie
 
 
 def huge(text: bytes) -> bytes:
-    return envelope(b'[["' + text * (FIFTY_MEGABYTES // len(text)) + b'"], {}, {}]', headers={"task": "proj.size"})
+    body = b'[["' + text * (FIFTY_MEGABYTES // len(text)) + b'"], {}, {}]'
+    return envelope(body, headers={"task": "proj.size"})
 
 
 # What is sent, and what becomes of it.
@@ -60,10 +67,10 @@ DEAD: dict[str, Callable[[], bytes]] = {
     "an eta that is no time": lambda: envelope(headers={"eta": "tomorrow"}),
     "an expiry that is a map": lambda: envelope(headers={"expires": {}}),
     "a task that nobody knows": lambda: envelope(headers={"task": "proj.unknown"}),
-    "a content type that nobody knows": lambda: envelope(**{"content-type": "application/x-unknown"}),
-    "a content type that is not accepted": lambda: envelope(**{"content-type": "application/x-python-serialize"}),
-    "a body that does not match its content type": lambda: envelope(b"\x81\xa1", **{"content-type": "application/json"}),
-    "a body that is not what its compression says": lambda: envelope(headers={"compression": "application/x-gzip"}),
+    "a content type that nobody knows": lambda: envelope(content_type="application/x-unknown"),
+    "a content type that is not accepted": lambda: envelope(content_type="application/x-python-serialize"),
+    "a body that does not match its content type": lambda: envelope(b"\x81\xa1"),
+    "a body that was not compressed so": lambda: envelope(headers={"compression": "application/x-gzip"}),
     "a compression that nobody knows": lambda: envelope(headers={"compression": "application/x-unknown"}),
     "a body of a newer protocol": lambda: envelope(b'[[2, 3], {}, {}, {"new": 1}]', headers={"protocol": 3}),
     "arguments that are a map": lambda: envelope(b'[{"x": 2}, {}, {}]'),
@@ -87,7 +94,8 @@ def push(stage: Stage, raws: Sequence[bytes]) -> None:
         connection.close()
         return
     stage.queues()  # makes the tables
-    with closing(sqlite3.connect(stage.url.removeprefix("sqlite:///"), isolation_level=None, timeout=30)) as db:
+    path = stage.url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=PATIENCE)) as db:
         db.execute("BEGIN IMMEDIATE")
         (first,) = db.execute("SELECT coalesce(max(id), 0) + 1 FROM fastq_messages").fetchone()
         rows = list(enumerate(raws, first))
@@ -125,7 +133,7 @@ def check_that_it_works(stage: Stage) -> None:
     assert {each.pid for each in stage.events() if each.kind in ("ready", "child")} == processes
 
 
-@pytest.mark.parametrize("pool", ["solo", "prefork", "asyncio"])
+@pytest.mark.parametrize("pool", ["solo", "prefork"])
 def test_each_bad_message_is_accounted_for(stage: Stage, pool: str) -> None:
     worker = stage.start_worker(module="proj").wait_until_ready()
     for name, make in DEAD.items():

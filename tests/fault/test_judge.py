@@ -101,7 +101,8 @@ def test_an_excused_run_does_not_excuse_a_third() -> None:
 
 
 def test_only_what_was_sent_just_before_is_forgotten() -> None:
-    events = [each for each in good_day() if each.kind in ("try", "sent") or each.id not in ("task-3", "task-4")]
+    gone = ("task-3", "task-4")
+    events = [each for each in good_day() if each.kind in ("try", "sent") or each.id not in gone]
     verdict = judge(events, faults=[Fault(42.0, 43.0, loses_after=40.0)])
     assert (verdict.lost, verdict.forgotten) == ({"task-3"}, {"task-4"})
 
@@ -112,7 +113,8 @@ def test_a_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
     journal.note("sent", ["a", "b"])
     run = journal.new_run()
     journal.note("start", ["a"], run)
-    assert [each[:3] for each in reader.read()] == [("sent", "a", "-"), ("sent", "b", "-"), ("start", "a", run)]
+    read = [each[:3] for each in reader.read()]
+    assert read == [("sent", "a", "-"), ("sent", "b", "-"), ("start", "a", run)]
     journal.note("end", ["a"], run)
     assert [each.kind for each in reader.read()] == ["end"]
     assert len(reader.events) == 4 and journal.new_run() != run

@@ -29,8 +29,9 @@ def test_memory_is_flat(stage: Stage, pool: str, count: int) -> None:
         for pid in processes:
             held[pid].append((part * count / PARTS / 100_000, resident_mb(pid)))
     growths = [slope(points[WARM_UP:]) for points in held.values()]
-    told = ", ".join(f"{points[-1][1]:.0f} MB {growth * 10:+.2f}" for points, growth in zip(held.values(), growths, strict=True))
-    print(f"JUDGED {pool} {stage.url.partition(':')[0]} {count}: MB now and per million, parent first: {told}")
+    now = [points[-1][1] for points in held.values()]
+    told = ", ".join(f"{mb:.0f} {growth * 10:+.2f}" for mb, growth in zip(now, growths, strict=True))
+    print(f"JUDGED {pool} {stage.url[:6]} {count}: MB now and per million, parent first: {told}")
     assert max(growths) < MOST_GROWTH, held
     assert [worker.pid, *children_of(worker.pid)] == processes
     assert worker.stop() == 0

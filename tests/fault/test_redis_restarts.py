@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from conftest import flush
 from judge import Fault
-from stage import POOLS, Stage, forms
+from stage import POOLS, Stage, flush, forms
 from tcp_proxy import Proxy
 
 # With appendfsync everysec a write may be held back for two seconds while the disk is busy.
@@ -27,7 +27,7 @@ COMES_BACK_WITHIN = 6.0
     + [pytest.param(pool, "everysec", marks=pytest.mark.long) for pool in POOLS if pool != "prefork"],
 )
 def test_redis_restarted(
-    start_redis: Callable[..., object],
+    start_redis: Callable[..., Any],
     make_stage: Callable[..., Stage],
     pool: str,
     fsync: str,
@@ -47,7 +47,7 @@ def test_redis_restarted(
             server.start()
             # From here on a task that ends was claimed after the restart, or is settled after it.
             ended = len(stage.ids("end"))
-            stage.wait_for(lambda _, ended=ended: len(stage.ids("end")) > ended + 20, "tasks after the restart")
+            stage.wait_for(lambda _, most=ended + 20: len(stage.ids("end")) > most, "tasks after the restart")
             came_back = time.monotonic()
             assert came_back - began < COMES_BACK_WITHIN, stage.logs()
             forgets = how == "kill" and fsync == "everysec"
@@ -61,7 +61,7 @@ def test_redis_restarted(
 
 
 @pytest.fixture
-def proxy(redis_server: object) -> Iterator[Proxy]:
+def proxy(redis_server: Any) -> Iterator[Proxy]:
     flush(redis_server.url)
     proxy = Proxy(redis_server.port)
     yield proxy
@@ -71,7 +71,7 @@ def proxy(redis_server: object) -> Iterator[Proxy]:
 @pytest.mark.parametrize("resets", forms(40, 500))
 @pytest.mark.parametrize("pool", POOLS)
 def test_connections_that_are_reset(
-    redis_server: object, make_stage: Callable[..., Stage], proxy: Proxy, pool: str, resets: int
+    redis_server: Any, make_stage: Callable[..., Stage], proxy: Proxy, pool: str, resets: int
 ) -> None:
     """A reset is no reason to run a task twice: the worker lives, and its claims are its own."""
     rng = random.Random(7)

@@ -9,7 +9,7 @@ import pytest
 from stage import Stage, forms
 
 
-@pytest.mark.parametrize("stops", forms(6, 50))
+@pytest.mark.parametrize("stops", forms(4, 50))
 def test_clean_stops(stage: Stage, stops: int) -> None:
     rng = random.Random(3)
     with stage.load():
@@ -28,7 +28,7 @@ def test_clean_stops(stage: Stage, stops: int) -> None:
     assert "Traceback" not in stage.logs()
 
 
-@pytest.mark.parametrize("stops", forms(4, 30))
+@pytest.mark.parametrize("stops", forms(2, 30))
 def test_two_workers_of_which_one_comes_and_goes(stage: Stage, stops: int) -> None:
     rng = random.Random(4)
     stays = stage.start_worker("stays").wait_until_ready()
