@@ -7,8 +7,9 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from datetime import datetime, timezone, tzinfo
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
@@ -30,6 +31,8 @@ from fastq.exceptions import DecodeError
 from fastq.result import AsyncResult
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from typing_extensions import Unpack
 
     from fastq._core.trace import Tracer
@@ -44,6 +47,9 @@ EMBEDDED_SCHEMES = ("sqlite", "memory")
 # Messages of `send_many` that are composed before they are written: enough to make one write
 # cheap, few enough to keep memory flat when the iterable is endless.
 BLOCK = 1000
+# Coroutines that wait for results in threads at a time. asyncio's own threads are as few as six, and
+# a result may be long in coming.
+WAITING_THREADS = 256
 
 
 class FastQ:
@@ -103,6 +109,7 @@ class FastQ:
         self._is_backend_open = False
         self._tracer: Tracer | None = None
         self._logging: Any = None
+        self._executor: ThreadPoolExecutor | None = None
         self._pipeline: ContextVar[list[Message] | None] = ContextVar("fastq.pipeline", default=None)
         self._event_loops = threading.local()
         # Content types that settings allow, by the settings' names; found anew when any setting changes.
@@ -557,10 +564,17 @@ class FastQ:
         return cast(R, loop.run_until_complete(coroutine))
 
     async def in_thread(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        """Call what may block without blocking the event loop."""
-        import asyncio
+        """Call what may block without blocking the event loop.
 
-        return await asyncio.to_thread(function, *args, **kwargs)
+        At most `WAITING_THREADS` calls at a time; further ones wait for their turn.
+        """
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(WAITING_THREADS, "fastq-await")
+        call = partial(copy_context().run, function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     def Worker(self, **options: Any) -> Any:
         """A worker of this app, for programs that start one themselves."""
@@ -583,6 +597,9 @@ class FastQ:
         for part in (self._broker, self._backend):
             if part is not None:
                 part.close()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
         loop = self._event_loops.__dict__.pop("loop", None)
         if loop is not None:
             loop.close()
