@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
+import orjson  # noqa: F401  # the codec would import it in every child anew, for its first message
+
 from fastq import signals
 from fastq._core.consume import Gate
 from fastq._core.trace import Tracer

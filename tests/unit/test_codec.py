@@ -2,6 +2,7 @@
 
 import datetime as dt
 import enum
+import json
 import subprocess
 import sys
 import textwrap
@@ -52,6 +53,39 @@ class Colour(enum.IntEnum):
 )
 def test_written_form(value, wire):
     assert json_dumps(value) == wire
+
+
+# As long as the texts that are written without orjson, give or take a few bytes.
+LENGTHS = range(2048 - 40, 2048 + 5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: "x" * n,
+        lambda n: "\n" * (n // 2) + "x" * (n % 2),
+        lambda n: "\0" * (n // 6) + "x" * (n % 6),
+        lambda n: ["x" * (n - 10), [], {}, "y"],
+        lambda n: ["x" * (n - 20), -(2**63)],
+        lambda n: [[[[[[["x" * (n - 20)]]]]]]],
+        lambda n: {"a": {"b": {"c": {"d" * (n - 30): {}}}}},
+        lambda n: [True, False, None] * (n // 16) + [1] * (n % 16),
+        lambda n: "é" * (n // 2),
+    ],
+)
+def test_texts_of_any_length_are_written_whole(make):
+    for length in LENGTHS:
+        value = make(length)
+        assert json_dumps(value) == json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def test_every_character_and_integer_is_written_as_the_standard_library_does():
+    for value in [
+        *map(chr, range(0x300)),
+        "\U0001f600",
+        *(sign * (2**bits + more) for bits in range(64) for more in (-1, 0, 1) for sign in (1, -1)),
+    ]:
+        assert json_dumps([value]) == json.dumps([value], ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, {b"key": 1}, 1j, bytearray(b"x"), [len]])
