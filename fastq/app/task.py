@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MethodType
@@ -13,7 +12,7 @@ from fastq._core.message import Delivery
 from fastq._core.preview import preview
 from fastq._core.request import Context, pop_request, push_request, request_of
 from fastq.app import sending
-from fastq.app.argument_check import signature_stub
+from fastq.app.argument_check import argument_check, is_coroutine_function
 from fastq.backends.base import StoredResult
 from fastq.exceptions import (
     FastQError,
@@ -123,7 +122,7 @@ class Task(Generic[P, R]):
     def bind(self, app: FastQ) -> Task[P, R]:
         """Make this task *app*'s. What the settings decide is looked up by `prepare`."""
         self.app = app
-        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(self.run))
+        self.is_async = is_coroutine_function(self.run)
         self.on_bound(app)
         return self
 
@@ -144,7 +143,7 @@ class Task(Generic[P, R]):
         self.message_options = {
             option: value for option in MESSAGE_OPTIONS if (value := getattr(self, option)) is not None
         }
-        self.check_arguments = signature_stub(self.run, self.name) if self.typing else None
+        self.check_arguments = argument_check(self.run, self.name) if self.typing else None
         self._is_ready = True
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> R:

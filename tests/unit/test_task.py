@@ -1,11 +1,13 @@
 """Tasks as a program defines and calls them."""
 
+import functools
 import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from fastq import FastQ, Task, current_app, shared_task, signals
+from fastq.app.argument_check import argument_check, is_coroutine_function
 from fastq.exceptions import FastQError, MaxRetriesExceededError, NotRegistered
 from fastq.result import EagerResult
 
@@ -83,6 +85,55 @@ def test_the_check_agrees_with_python(app, signature):
                 except TypeError as exc:
                     outcomes.append(str(exc))
             assert outcomes[0] == outcomes[1]
+
+
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Shop:
+    def buy(self, what, /, *, count=1):
+        """A method."""
+
+    @logged
+    def sell(self, what):
+        """A decorated method."""
+
+    async def close(self):
+        """An asynchronous one."""
+
+    def __call__(self, what):
+        """What makes the shop itself a task's function."""
+
+
+@pytest.mark.parametrize(
+    ("function", "fits"),
+    [
+        (Shop().buy, lambda call: call("tea", count=2)),
+        (Shop().sell, lambda call: call("tea")),
+        (Shop(), lambda call: call("tea")),
+        (functools.partial(Shop().buy, "tea"), lambda call: call(count=2)),
+        (logged(Shop().sell), lambda call: call("tea")),
+    ],
+)
+def test_every_kind_of_callable_is_checked(function, fits):
+    check = argument_check(function, "t")
+    fits(check)
+    with pytest.raises(TypeError):
+        check("tea", "milk")
+    with pytest.raises(TypeError):
+        check(colour="red")
+
+
+def test_coroutine_functions_are_known_through_their_wrappers():
+    close = Shop().close
+    for function in (close, logged(close), functools.partial(close), logged(logged(Shop.close))):
+        assert is_coroutine_function(function)
+    assert not any(map(is_coroutine_function, (Shop().buy, Shop(), len, logged(Shop.buy))))
 
 
 def test_an_option_that_is_misspelt_names_the_right_one(app):
