@@ -5,9 +5,9 @@ from fastq.app.current import app_or_default, current_app, current_task
 from fastq.app.task import Task
 from fastq.result import AsyncResult
 from fastq.topology import Exchange, Queue
+from fastq.version import __version__
 
 Celery = FastQ
-__version__ = "0.1.0"
 
 __all__ = [
     "AsyncResult",
@@ -16,6 +16,7 @@ __all__ = [
     "FastQ",
     "Queue",
     "Task",
+    "__version__",
     "app_or_default",
     "current_app",
     "current_task",

@@ -12,7 +12,7 @@ import click
 from fastq.cli.errors import CommandError, ExitCode
 from fastq.cli.options import Target, common_options
 from fastq.exceptions import FastQError, ImproperlyConfigured, OperationalError, nearest_name
-from fastq.version import installed_version
+from fastq.version import __version__
 
 # Each command is the function of its own name in the module beside it.
 COMMANDS = {
@@ -50,7 +50,7 @@ class Commands(click.Group):
 def say_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     """Print the version and leave (the callback of --version)."""
     if wanted:
-        click.echo(f"fastq {installed_version()}")
+        click.echo(f"fastq {__version__}")
         ctx.exit()
 
 

@@ -15,7 +15,7 @@ from fastq.cli.errors import ExitCode
 from fastq.cli.options import common_options, target_of
 from fastq.cli.output import print_json
 from fastq.exceptions import FastQError
-from fastq.version import installed_version
+from fastq.version import __version__
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
@@ -51,7 +51,7 @@ def report(ctx: click.Context, as_json: bool) -> int:
 
 def versions() -> dict[str, str]:
     """The versions of fastq, Python and what of `PACKAGES` is installed."""
-    found = {"fastq": installed_version(), "python": sys.version.split()[0], "sqlite": sqlite_version()}
+    found = {"fastq": __version__, "python": sys.version.split()[0], "sqlite": sqlite_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)

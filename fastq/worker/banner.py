@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from fastq.version import installed_version
+from fastq.version import __version__
 
 if TYPE_CHECKING:
     from fastq.worker.worker import Worker
@@ -17,7 +17,7 @@ INDENT = 13
 def banner(worker: Worker) -> str:
     """The lines that say what *worker* is about to do, without any password."""
     system = f"Python {platform.python_version()} on {platform.system()}"
-    head = f"fastq {installed_version()} · {worker.hostname} · {system}"
+    head = f"fastq {__version__} · {worker.hostname} · {system}"
     lines = [head, ""]
     lines += [f"  {name:{INDENT - 3}} {value}" for name, value in facts(worker)]
     tasks = sorted(name for name in worker.app.tasks if not name.startswith("celery."))
