@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -16,12 +17,11 @@ WAYS = [("celery", "fastq"), ("fastq", "celery")]
 @pytest.fixture(scope="session")
 def fleet(start_redis: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet of its own."""
-    try:
-        import celery  # noqa: F401
-    except ImportError:
-        if os.environ.get("CI"):
-            pytest.fail("celery is missing, and CI must run this test")
-        pytest.skip("celery is missing")
+    for package in ("celery", "redis"):
+        if find_spec(package) is None:
+            if os.environ.get("CI"):
+                pytest.fail(f"{package} is missing, and CI must run this test")
+            pytest.skip(f"{package} is missing")
     fleet = Fleet(start_redis().url, tmp_path_factory.mktemp("fleet"))
     for kind in ("celery", "fastq"):  # both start while the first tests are sent
         fleet.serve(kind)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from interop_tasks import define
-from redis import Redis
 
 from fastq import FastQ
 from fastq.brokers.base import DeadMessage
@@ -149,9 +148,11 @@ class Fleet:
         """The database in which tasks note what they did."""
         return self.url.replace("/0", "/1")
 
-    def redis(self, database: int = 0) -> Redis:
+    def redis(self, database: int = 0, *, decodes: bool = True) -> Any:
         """A connection to *database*, for what a test itself looks at."""
-        return Redis.from_url(self.url.replace("/0", f"/{database}"), decode_responses=True)
+        from redis import Redis  # comes with the peer, which may be missing
+
+        return Redis.from_url(self.url.replace("/0", f"/{database}"), decode_responses=decodes)
 
     def close(self) -> None:
         """Kill the workers and close the clients."""

@@ -9,15 +9,16 @@ from functools import cache, partial
 from typing import Any
 
 from interop_errors import PaymentRefused
-from redis import Redis
 
 # "celery" or "fastq" in a worker; empty in a client, where nothing runs.
 KIND = os.environ.get("INTEROP_KIND", "")
 
 
 @cache
-def notes() -> Redis:
+def notes() -> Any:
     """Where tasks note what they did, beside the broker's own database."""
+    from redis import Redis  # comes with the peer, which may be missing
+
     return Redis.from_url(os.environ["INTEROP_NOTES_URL"], decode_responses=True)
 
 
@@ -161,11 +162,13 @@ def _define_retries(task: Callable[..., Any]) -> None:
             raise self.retry(queue=queue, countdown=countdown)
         return [KIND, self.request.retries]
 
-    @task(name="proj.stubborn", bind=True, max_retries=2, default_retry_delay=0)
+    @task(name="proj.stubborn", bind=True, max_retries=2, default_retry_delay=0.1)
     def stubborn(self: Any, with_cause: bool) -> None:
         raise self.retry(exc=PaymentRefused(402, "still no funds") if with_cause else None)
 
-    @task(name="proj.auto", bind=True, autoretry_for=(ConnectionError,), max_retries=3, default_retry_delay=0)
+    @task(
+        name="proj.auto", bind=True, autoretry_for=(ConnectionError,), max_retries=3, default_retry_delay=0.1
+    )
     def auto(self: Any, until: int) -> int:
         if self.request.retries < until:
             raise ConnectionError("away")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -49,19 +50,31 @@ def test_every_serializer(way, serializer):
     assert wide.get("echo", value, kwargs={"k": 1}, serializer=serializer) == [[value], {"k": 1}]
 
 
+def need_compression(method: str) -> None:
+    """Skip the test if Celery's side has no library for *method*; where CI is set, fail it."""
+    from kombu import compression
+
+    if method not in compression._aliases:
+        if os.environ.get("CI"):
+            pytest.fail(f"kombu has no library for {method}, and CI must run this test")
+        pytest.skip(f"kombu has no library for {method}")
+
+
 @pytest.mark.parametrize("method", ["gzip", "bzip2", "lzma", "zstd", "brotli"])
 def test_every_compression(way, method):
+    need_compression(method)
     assert way.get("echo", "long " * 100, [1, 2], compression=method) == [["long " * 100, [1, 2]], {}]
 
 
 @pytest.mark.parametrize("method", ["zlib", "bzip", "xz", "zstandard"])
 def test_other_names_of_compressions(way, method):
+    need_compression(method)
     assert way.send("add", "a", "b", compression=method).get(timeout=PATIENCE) == "ab"
 
 
 def test_compression_of_a_binary_serializer(way):
     wide = way.on("wide")
-    assert wide.get("ident", "a", b"\xff", serializer="msgpack", compression="zstd") == ["a", b"\xff"]
+    assert wide.get("ident", "a", b"\xff", serializer="msgpack", compression="brotli") == ["a", b"\xff"]
 
 
 def test_eta_and_countdown_are_waited_for(way):

@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 from interop_fleet import PATIENCE, wait_until
-from redis import Redis
 from reference.fixtures import fixture, task_fixtures
 
 from fastq import serialization
@@ -190,8 +189,7 @@ def test_a_stored_result_is_of_the_captured_form(fleet, name):
 
 def read(fleet, client, task_id: str, variant: str) -> dict[str, Any]:
     """The stored document, as bytes tell it."""
-    with Redis.from_url(fleet.url) as redis:
-        raw = redis.get(client.backend.get_key_for_task(task_id).decode())
+    raw = fleet.redis(decodes=False).get(client.backend.get_key_for_task(task_id).decode())
     if variant == "msgpack":
         assert raw.startswith(b"\0celery-compressed\0application/x-gzip\0")
     return decoded(raw, {"wide": "pickle", "msgpack": "msgpack", "yaml": "yaml"}.get(variant, "json"))
