@@ -25,7 +25,7 @@ def task_ids(count: int, seed: int = SEED) -> list[str]:
 def envelope(
     task: str, task_id: str, *, body_encoding: str | None = None, ignore_result: bool = False
 ) -> bytes:
-    """Kombu's JSON envelope of a call without arguments (protocol/PROTOCOL.md §3.3).
+    """Kombu's JSON envelope of a call without arguments (docs/PROTOCOL.md §3.3).
 
     *body_encoding* "base64" is how Celery sends it, None how fastq does.
     """

@@ -290,7 +290,7 @@ class AsyncResult(Generic[R]):
         return self.id
 
     def as_tuple(self) -> Any:
-        """The form in which a result travels (protocol/PROTOCOL.md §5.2)."""
+        """The form in which a result travels (docs/PROTOCOL.md §5.2)."""
         return ((self.id, None if self.parent is None else self.parent.as_tuple()), None)
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""JSON as Kombu writes it, with its tagged types (protocol/PROTOCOL.md §2.2, §2.3).
+"""JSON as Kombu writes it, with its tagged types (docs/PROTOCOL.md §2.2, §2.3).
 
 orjson does the work wherever it and the standard library agree on the value. A quick walk
 finds what orjson would write differently (subclasses, dates, UUIDs, NaN), a quick scan what

@@ -18,7 +18,7 @@ logger = logging.getLogger("fastq.worker.gate")
 
 
 def parse_instant(text, zone) -> float:
-    """The unix time of an ISO-8601 *text*; a naive one is in *zone* (protocol/PROTOCOL.md §1.2).
+    """The unix time of an ISO-8601 *text*; a naive one is in *zone* (docs/PROTOCOL.md §1.2).
 
     Raises `DecodeError`.
     """

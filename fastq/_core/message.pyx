@@ -1,4 +1,4 @@
-"""Task messages: protocol v2 out and in, v1 in, and Kombu's JSON envelope (protocol/PROTOCOL.md §1, §3.3).
+"""Task messages: protocol v2 out and in, v1 in, and Kombu's JSON envelope (docs/PROTOCOL.md §1, §3.3).
 
 A `Message` is what is sent and received, a `Delivery` is a message handed to this
 consumer, an `Outcome` is what became of a delivery: what a broker is to do with it

@@ -12,7 +12,7 @@ DEFAULTS = {
     "argsrepr": None, "kwargsrepr": None, "origin": None, "replaced_task_nesting": 0,
     "stamped_headers": None, "stamps": None, "logfile": None, "loglevel": None, "utc": None,
 }
-# Headers of the protocol; every other one is the user's (protocol/PROTOCOL.md §1.2).
+# Headers of the protocol; every other one is the user's (docs/PROTOCOL.md §1.2).
 PROTOCOL_HEADERS = frozenset(DEFAULTS) | {"id", "retries", "ignore_result", "compression", "redelivered"}
 
 # Celery gives the two parts of the header timelimit by names of their own too.

@@ -1,6 +1,6 @@
 """Routing keys to queues: direct, topic, fanout and headers exchanges (AMQP 0-9-1 §3.1.3).
 
-Also the members of Kombu's binding sets on Redis (protocol/PROTOCOL.md §3.5). A routing key
+Also the members of Kombu's binding sets on Redis (docs/PROTOCOL.md §3.5). A routing key
 is words joined by dots; as on RabbitMQ the empty key has no words, and ``a.`` has two.
 """
 

@@ -1,4 +1,4 @@
-"""JSON by the standard library, with Kombu's tagged types (protocol/PROTOCOL.md §2.2, §2.3).
+"""JSON by the standard library, with Kombu's tagged types (docs/PROTOCOL.md §2.2, §2.3).
 
 `codec` leaves to it what orjson would write or read differently, and imports it for the first of that.
 """

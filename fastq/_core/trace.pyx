@@ -98,7 +98,7 @@ cdef class Run:
 
 
 # ---------------------------------------------------------------------------
-# Result documents (protocol/PROTOCOL.md §5.2)
+# Result documents (docs/PROTOCOL.md §5.2)
 # ---------------------------------------------------------------------------
 
 cdef bytes _document(object encoder, Context context, str state, result, traceback, dict extended):

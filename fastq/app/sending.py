@@ -1,4 +1,4 @@
-"""Turn a call of a task into messages: defaults, route, headers, body (protocol/PROTOCOL.md §1)."""
+"""Turn a call of a task into messages: defaults, route, headers, body (docs/PROTOCOL.md §1)."""
 
 from __future__ import annotations
 

@@ -392,7 +392,7 @@ class Task(Generic[P, R]):
         return preview(value, self.resultrepr_maxsize)
 
     def extended_result(self, request: Context) -> dict[str, Any]:
-        """What ``result_extended`` adds to the result document (protocol/PROTOCOL.md §5.2)."""
+        """What ``result_extended`` adds to the result document (docs/PROTOCOL.md §5.2)."""
         extended = {
             "name": self.name,
             "args": request.args,

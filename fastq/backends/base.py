@@ -1,4 +1,4 @@
-"""What a result backend is: it keeps result documents (protocol/PROTOCOL.md §5.2) by task id.
+"""What a result backend is: it keeps result documents (docs/PROTOCOL.md §5.2) by task id.
 
 Documents are bytes, encoded by whoever makes them; a backend never looks inside. Its one
 rule about states: a SUCCESS that is stored is never overwritten.

@@ -1,4 +1,4 @@
-"""Compression of bodies and results (protocol/PROTOCOL.md §2.4, §5.2).
+"""Compression of bodies and results (docs/PROTOCOL.md §2.4, §5.2).
 
 A decompressor gets a limit, in bytes, and never makes much more than that: some hundred
 bytes of a message can stand for gigabytes.

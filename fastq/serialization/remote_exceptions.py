@@ -1,4 +1,4 @@
-"""Exceptions as maps in result documents (protocol/PROTOCOL.md §5.2, DESIGN D16).
+"""Exceptions as maps in result documents (docs/PROTOCOL.md §5.2, DESIGN D16).
 
 A class is taken from a module that is loaded already, and only if it is an exception; nothing
 is ever imported because data names it. What is not found becomes a neutral class of that name.

@@ -1,4 +1,4 @@
-"""Serializers by name and by content type (protocol/PROTOCOL.md §2.1).
+"""Serializers by name and by content type (docs/PROTOCOL.md §2.1).
 
 The libraries that only some of them need are imported by the first value that they write or
 read, so that a program pays for those it uses.

@@ -1,6 +1,6 @@
 """Every key that fastq uses in Redis, one function each. *prefix* is Celery's ``global_keyprefix``.
 
-Celery's own keys (protocol/PROTOCOL.md §3.1, §5.1) are the lists of ready messages and
+Celery's own keys (docs/PROTOCOL.md §3.1, §5.1) are the lists of ready messages and
 the results. All others are fastq's. Those of one queue share its hash slot by the braces.
 """
 

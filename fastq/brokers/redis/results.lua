@@ -1,4 +1,4 @@
--- Helpers that stand in front of turn.lua and store.lua: result documents (protocol/PROTOCOL.md §5.1).
+-- Helpers that stand in front of turn.lua and store.lua: result documents (docs/PROTOCOL.md §5.1).
 -- A stored SUCCESS is not overwritten by another state. Documents of JSON show their state, as Celery writes
 -- it first (§5.2). Beside a SUCCESS of another serializer lies a mark, the digest of the document: what
 -- Celery writes over that later does not fit the mark.
