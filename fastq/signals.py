@@ -6,14 +6,14 @@ exception stands in the answer of `Signal.send`; the other receivers are still c
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from time import sleep
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import logging
 
 Receiver = Callable[..., Any]
 R = TypeVar("R", bound=Receiver)
@@ -119,7 +119,7 @@ class Signal:
             try:
                 answer = receiver(signal=self, sender=sender, **named)
             except Exception as exc:
-                logger.exception("Signal handler %r raised: %r", receiver, exc)
+                _logger().exception("Signal handler %r raised: %r", receiver, exc)
                 answer = exc
             answers.append((receiver, answer))
         return answers
@@ -170,11 +170,17 @@ class _Retried:
                 return self.receiver(**named)
             except Exception as exc:
                 seconds = min(seconds + 2, 30)  # as in Celery: 2 s, 4 s, ... 30 s
-                logger.error("Signal handler %r raised: %r. Retrying in %d s", self.receiver, exc, seconds)
+                _logger().error("Signal handler %r raised: %r. Retrying in %d s", self.receiver, exc, seconds)
                 sleep(seconds)
 
     def __repr__(self) -> str:
         return repr(self.receiver)
+
+
+def _logger() -> logging.Logger:
+    import logging  # 5 ms to import, for a receiver that raises
+
+    return logging.getLogger(__name__)
 
 
 def _identity(target: object) -> Hashable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -96,6 +95,8 @@ def _url(value: Any) -> Any:
 
 def _level(value: Any) -> int | str:
     if isinstance(value, str) and not value.isdigit():
+        import logging  # 5 ms to import, for programs that set a level
+
         if not isinstance(logging.getLevelName(value.upper()), int):
             raise ValueError
         return value

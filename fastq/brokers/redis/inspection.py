@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fastq._core.codec import json_loads
 from fastq._core.message import Message, decode_envelope
 from fastq._core.resp import Argument
 from fastq._core.turn import redeliveries, without_count
@@ -39,7 +39,7 @@ def _workers(connection: Connection, layout: Layout, timeout: float) -> dict[str
     """What each registered worker epoch has written down about itself."""
     known = connection.call("HGETALL", keys.workers(layout.prefix), timeout=timeout)
     pairs = known.items() if isinstance(known, dict) else zip(known[::2], known[1::2], strict=True)
-    return {epoch.decode(): json.loads(text) for epoch, text in pairs}
+    return {epoch.decode(): json_loads(text) for epoch, text in pairs}
 
 
 def _count(connection: Connection, layout: Layout, name: str, timeout: float) -> QueueInfo:
@@ -151,15 +151,18 @@ def _scan(connection: Connection, command: str, key: str, timeout: float) -> Ite
 def _is_of(raw: bytes, task_id: str) -> bool:
     """Whether the envelope *raw* is the message of *task_id*; most are told apart without decoding them."""
     # JSON writers differ in what they escape.
-    if not any(form.encode() in raw for form in {task_id, json.dumps(task_id)[1:-1], _quoted(task_id)}):
+    forms = {task_id, _quoted(task_id), _quoted(task_id, ascii_only=True)}
+    if not any(form.encode() in raw for form in forms):
         return False
     message = _decoded(raw)
     # A v1 message keeps its id in the body, which was not decoded.
     return message is None or message.id in (task_id, "")
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+def _quoted(text: str, ascii_only: bool = False) -> str:
+    import json  # 2 ms to import, for those who look for a task
+
+    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]
 
 
 def _decoded(raw: bytes) -> Message | None:

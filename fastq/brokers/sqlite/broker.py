@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from fastq._core.message import Message, decode_envelope
 from fastq.brokers.base import Broker, BrokerOptions, DeadMessage, QueueInfo, TaskPlace
 from fastq.brokers.sqlite import moves
-from fastq.brokers.sqlite.consumer import SQLiteConsumer
 from fastq.brokers.sqlite.statements import SQL
 from fastq.brokers.sqlite.store import Store, database_path
 from fastq.exceptions import DecodeError
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
+    from fastq.brokers.sqlite.consumer import SQLiteConsumer
     from fastq.wakeup import Waker
 
 # Messages per transaction of a bulk publish: enough that its fsync costs nothing per message, and few
@@ -45,6 +45,8 @@ class SQLiteBroker(Broker):
     def consumer(
         self, queues: Sequence[str], worker: str, waker: Waker, backend: Backend | None = None
     ) -> SQLiteConsumer:
+        from fastq.brokers.sqlite.consumer import SQLiteConsumer  # a client that only publishes needs none
+
         shared = backend if backend is not None and backend.shares_store_with(self) else None
         return SQLiteConsumer(self._store, self.options, queues, worker, waker, shared)
 
