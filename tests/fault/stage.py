@@ -109,6 +109,7 @@ class Stage:
         self.reader = JournalReader(self.journal.path)
         reached = sender_url or url
         self.app = FastQ("fault", broker=reached, backend=reached, set_as_current=False)
+        self.app.conf.task_publish_deadline = PATIENCE
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("FASTQ_", "CELERY_"))},
             "FAULT_BROKER": url,
@@ -194,8 +195,9 @@ class Stage:
         return verdict
 
     def missing_results(self) -> set[str]:
-        """Ids of tasks that ended and left no result."""
-        ended = sorted(self.ids("end"))
+        """Ids of tasks that ended and left no result; those that died all the same have none."""
+        dead = {each.id for each in self.app.broker.dead(limit=100_000)}
+        ended = sorted(self.ids("end") - dead)
         backend = self.app.backend
         assert backend is not None
         found = backend.fetch(ended)
