@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import pytest
 from hiredis import ReplyError
 
-from fastq.brokers.redis.broker import _send, _Write
+from fastq.brokers.redis.broker import _send
 from fastq.brokers.redis.connection import ServerRefused
 from fastq.exceptions import OperationalError
 
@@ -27,8 +26,8 @@ class FakeConnection:
         return self.replies.pop(0)
 
 
-def writes(*data: bytes) -> deque[_Write]:
-    return deque(_Write(each, 1, 1) for each in data)
+def writes(*data: bytes) -> list[tuple[bytes, int, int]]:
+    return [(each, 1, 1) for each in data]
 
 
 @pytest.mark.parametrize("error", ["LOADING Redis is loading", "READONLY You can't write", "MASTERDOWN Link"])
