@@ -74,6 +74,8 @@ class Loop:
         self._consumer: Consumer | None = None
         # Outcomes that did not take effect yet; they outlive a lost connection.
         self._outcomes: list[Outcome] = []
+        # Admitted, and to be submitted by the next turn of the loop's own thread.
+        self._kept: list[Delivery] = []
         # Redelivered messages run one for each slot, so that a crash tells which one it was.
         self._suspects: deque[Delivery] = deque()
         self._suspects_running: set[int] = set()
@@ -137,7 +139,11 @@ class Loop:
         """
         with self._lock:
             self._return_stuck()
-            self._turn(0.0, room=0)
+            self._collect()
+            try:
+                self._exchange(0, 0.0)
+            except OperationalError as exc:
+                self._back_off(exc)
 
     def _is_over(self) -> bool:
         if self._stop_at is None:
@@ -150,7 +156,7 @@ class Loop:
 
     def _patience(self) -> float:
         """Seconds that the next turn may wait."""
-        if self._outcomes or self._suspects:
+        if self._outcomes or self._suspects or self._kept:
             return 0.0
         until = [LONGEST_TURN + (now := time.monotonic())]
         if self._stop_at is not None:
@@ -159,15 +165,14 @@ class Loop:
             until.append(deadline)
         return max(0.0, min(until) - now)
 
-    def _turn(self, patience: float, room: int | None = None) -> list[Delivery]:
+    def _turn(self, patience: float) -> list[Delivery]:
         """Commit what has ended, and bring what may run now; nothing while the broker is away."""
         self._collect()
-        if room is None:
+        room = self._room()
+        if room == 0 and not self._outcomes and patience > 0:
+            self._wait_for_pool(min(patience, FULL_WINDOW_TURN))
+            self._collect()
             room = self._room()
-            if room == 0 and not self._outcomes and patience > 0:
-                self._wait_for_pool(min(patience, FULL_WINDOW_TURN))
-                self._collect()
-                room = self._room()
         try:
             # With no room it has waited already, and has cleared a waker that may have said "stop".
             deliveries = self._exchange(room, patience if room else 0.0)
@@ -237,15 +242,20 @@ class Loop:
             self._window.take(len(deliveries))
             self._state.received += len(deliveries)
             deliveries = self._gate.admit(deliveries, time.time(), self._outcomes)
+        if self._kept:
+            deliveries = self._kept + deliveries
+            self._kept = []
         if any(delivery.redelivered for delivery in deliveries):
             self._suspects.extend(delivery for delivery in deliveries if delivery.redelivered)
             deliveries = [delivery for delivery in deliveries if not delivery.redelivered]
         if self._suspects:
             deliveries = self._start_suspects() + deliveries
-        early = [delivery for delivery in deliveries if not self._gate.tracer.acks_late(delivery)]
-        if early and not self._settle_before(early):
-            return [delivery for delivery in deliveries if delivery not in early]
-        return deliveries
+        acks_late = self._gate.tracer.acks_late
+        early = [delivery for delivery in deliveries if delivery.tag is not None and not acks_late(delivery)]
+        if not early:
+            return deliveries
+        late = [delivery for delivery in deliveries if delivery.tag is None or acks_late(delivery)]
+        return self._settle_before(early) + late
 
     def _start_suspects(self) -> list[Delivery]:
         """As many redelivered messages as there are slots, after the broker knows that they start."""
@@ -263,20 +273,23 @@ class Loop:
         self._suspects_running.update(map(id, starting))
         return starting
 
-    def _settle_before(self, early: list[Delivery]) -> bool:
-        """Settle messages of tasks that are acknowledged before they run; from then on they have no tag."""
+    def _settle_before(self, early: list[Delivery]) -> list[Delivery]:
+        """Settle messages of tasks that are acknowledged before they run; those that may run have no tag."""
+        consumer = self._consumer
+        assert consumer is not None
         try:
-            assert self._consumer is not None
-            self._consumer.turn([Outcome(delivery) for delivery in early], 0, 0.0)
+            consumer.turn([Outcome(delivery) for delivery in early], 0, 0.0)
         except OperationalError as exc:
-            # Whether it took effect is not known, so they must not run here: if it did not,
-            # the broker delivers them again.
-            self._window.settle(len(early))
+            # Whether it took effect is not known. They run when it is: to settle them again does no harm.
+            self._kept += early
             self._back_off(exc)
-            return False
-        for delivery in early:
+            return []
+        taken = set(map(id, consumer.lost))
+        settled = [delivery for delivery in early if id(delivery) not in taken]
+        self._window.settle(len(early) - len(settled))
+        for delivery in settled:
             delivery.tag = None
-        return True
+        return settled
 
     def _drop_lost(self, consumer: Consumer) -> None:
         """Forget claims that others have now: what did not start does not, what runs does so for nothing."""
@@ -288,11 +301,10 @@ class Loop:
             "what becomes of them here has no effect",
             len(lost),
         )
-        waiting = [*self._pool.take_back(), *self._suspects]
-        kept = [delivery for delivery in waiting if id(delivery) not in lost]
-        self._suspects = deque(delivery for delivery in kept if delivery.redelivered)
-        self._window.settle(len(waiting) - len(kept))
-        self._pool.submit([delivery for delivery in kept if not delivery.redelivered])
+        waiting = [*self._pool.take_back(), *self._kept, *self._suspects]
+        self._suspects.clear()
+        self._kept = [delivery for delivery in waiting if id(delivery) not in lost]
+        self._window.settle(len(waiting) - len(self._kept))
 
     # -- what goes back -----------------------------------------------------------------
 
@@ -317,15 +329,14 @@ class Loop:
 
     def _hand_back(self, unstarted: list[Delivery]) -> None:
         """Return deliveries that did not start to the head of their queues."""
-        unstarted = [*unstarted, *self._suspects]
+        unstarted = [*unstarted, *self._kept, *self._suspects]
         self._suspects.clear()
-        for delivery in unstarted:
-            self._suspects_running.discard(id(delivery))
-            if delivery.tag is None:
-                # Settled before it ran, so the broker no longer has it: it must run here.
-                self._pool.submit([delivery])
-            else:
-                self._outcomes.append(Outcome(delivery, Action.RETURN))
+        self._suspects_running.difference_update(map(id, unstarted))
+        # What was settled before it ran the broker no longer has: it must run here.
+        self._kept = [delivery for delivery in unstarted if delivery.tag is None]
+        self._outcomes += [
+            Outcome(delivery, Action.RETURN) for delivery in unstarted if delivery.tag is not None
+        ]
 
     # -- faults ---------------------------------------------------------------------------
 
@@ -348,7 +359,7 @@ class Loop:
 
     def _leave(self) -> None:
         """Settle what has ended and give back all the rest."""
-        unstarted = self._pool.take_back() + list(self._suspects)
+        unstarted = [*self._pool.take_back(), *self._kept, *self._suspects]
         self._pool.stop(force=self._is_aborted or bool(self._pool.running()))
         with self._lock:
             self._collect()

@@ -184,19 +184,55 @@ def test_a_task_that_acks_early_is_settled_before_it_runs(app):
     assert len(consumer.settled()) == 3
 
 
-def test_a_message_whose_early_settlement_failed_does_not_run(app, monkeypatch):
+def test_a_message_whose_early_settlement_failed_runs_when_it_has_succeeded(app, monkeypatch):
     monkeypatch.setattr(loop_module, "FIRST_BACKOFF", 0.0)
+    ran_at_failure = []
 
     class Flaky(FakeConsumer):
+        has_failed = False
+
         def turn(self, outcomes, room, timeout):
-            if outcomes and outcomes[0].result is None and not self.started:
-                self.started.append("failed")
+            if outcomes and outcomes[0].result is None and not self.has_failed:
+                self.has_failed = True
+                ran_at_failure.extend(pool.submitted)
                 raise OperationalError("gone")
             return super().turn(outcomes, room, timeout)
 
     monkeypatch.setitem(globals(), "FakeConsumer", Flaky)
-    _, pool = serve(app, [[delivery(1, "early")]])
-    assert pool.submitted == []
+    pool = FakePool()
+    consumer, _ = serve(app, [[delivery(1, "early")], [], []], pool=pool)
+    assert ran_at_failure == []
+    assert [each.message.id for each in pool.submitted] == ["id-1"]
+    assert [outcome.result for outcome in consumer.settled()] == [None, b"{}"]
+
+
+def test_a_beat_of_the_heartbeat_starts_nothing(app):
+    pool = FakePool()
+    consumer = FakeConsumer([[delivery(1, redelivered=1), delivery(2, redelivered=1)], [], [], []])
+    waker = Waker()
+    loop = Loop(
+        pool,
+        lambda: consumer,
+        waker=waker,
+        gate=Gate(app, Tracer(app, "w")),
+        window=PrefetchWindow(1, 0),
+        store=None,
+        state=WorkerState(),
+    )
+    consumer.loop = loop
+    submit = pool.submit
+
+    def submit_and_beat(deliveries):
+        submit(deliveries)
+        before = list(pool.submitted)
+        loop.beat()
+        assert pool.submitted == before
+
+    pool.submit = submit_and_beat
+    loop.run()
+    waker.close()
+    assert [each.tag for each in pool.submitted] == [1, 2]
+    assert {outcome.delivery.tag for outcome in consumer.settled()} == {1, 2}
 
 
 def test_redelivered_messages_start_one_for_each_slot_and_the_broker_knows(app):
