@@ -234,6 +234,19 @@ def test_a_parked_message_comes_back_when_its_time_has_come(harness: Harness) ->
     assert ids([delivery]) == ["parked"] and delivery.redelivered == 0
 
 
+def test_twins_are_parked_as_two(harness: Harness) -> None:
+    twin = message(priority=3)
+    harness.open().publish([twin, twin, twin])
+    consumer = harness.consume("q")
+    until = time.time() + 0.2
+    settle(consumer, *(Outcome(each, Action.PARK, until=until) for each in take_all(consumer)))
+    (info,) = harness.open().queues()
+    assert (info.ready, info.claimed, info.delayed) == (0, 0, 3)
+    back = [take_one(consumer) for _ in range(3)]
+    assert ids(back) == [twin.id] * 3
+    assert [each.message.priority for each in back if each.message is not None] == [3, 3, 3]
+
+
 def test_a_message_parked_into_the_past_comes_back_at_once(harness: Harness) -> None:
     harness.open().publish([message(id="parked")])
     consumer = harness.consume("q")

@@ -23,7 +23,10 @@ def started(prefix: str, queue: str, epoch: str) -> str:
 
 
 def delayed(prefix: str, queue: str) -> str:
-    """Sorted set of what is not due: ``<priority step>:<envelope>`` by unix time in seconds."""
+    """Sorted set of what is not due: ``<priority step>:<envelope>`` by unix time in seconds.
+
+    Of several with the same bytes each further one has a name: ``<priority step>~<name>:<envelope>``.
+    """
     return f"{prefix}fastq:{{{queue}}}:delayed"
 
 

@@ -105,8 +105,16 @@ function apply.U(i)
 end
 
 function apply.W(i)
-  local envelope = take(ARGV[i], ARGV[i + 1])
-  if envelope then redis.call('ZADD', KEYS[4 + 2 * ARGV[i]], ARGV[i + 2], ARGV[i + 3] .. ':' .. envelope) end
+  local delayed, step, envelope = KEYS[4 + 2 * ARGV[i]], ARGV[i + 3], take(ARGV[i], ARGV[i + 1])
+  if envelope then
+    local member = step .. ':' .. envelope
+    if redis.call('ZSCORE', delayed, member) then
+      -- One of the very same bytes is parked already: a set would keep the two as one.
+      local name = string.gsub(epoch .. '-' .. ARGV[i + 1], ':', '.')
+      member = step .. '~' .. name .. ':' .. envelope
+    end
+    redis.call('ZADD', delayed, ARGV[i + 2], member)
+  end
   return i + 4
 end
 
@@ -141,7 +149,7 @@ local function move_due(queue, now)
   if #due == 0 then return end
   for _, member in ipairs(due) do
     local colon = string.find(member, ':', 1, true)
-    local step = step_numbers[string.sub(member, 1, colon - 1)] or 0
+    local step = step_numbers[string.match(member, '^%d+')] or 0
     redis.call('LPUSH', list_of(queue, step), string.sub(member, colon + 1))
   end
   variadic('ZREM', delayed, due)
