@@ -1,6 +1,7 @@
 """Tasks as a program defines and calls them."""
 
 import functools
+import json
 import sys
 from datetime import datetime, timedelta, timezone
 
@@ -10,6 +11,7 @@ from fastq import FastQ, Task, current_app, shared_task, signals
 from fastq.app.argument_check import argument_check, is_coroutine_function
 from fastq.exceptions import FastQError, MaxRetriesExceededError, NotRegistered
 from fastq.result import EagerResult
+from fastq.topology import Exchange, Queue
 
 
 @pytest.fixture
@@ -358,3 +360,13 @@ def test_pydantic_models_travel_as_plain_data(app, sent):
     task.delay(Point(x=1, y=2), 3)
     assert sent[0].body == b'[[{"x":1,"y":2},3],{},{}]'
     assert task.apply(({"x": 1, "y": 2}, 3)).get() == {"x": 4, "y": 2}
+
+
+def test_copies_for_several_queues_have_delivery_tags_of_their_own(app, sent):
+    topic = Exchange("logs", "topic")
+    app.conf.task_queues = [Queue("all", topic, "log.#"), Queue("errors", topic, "log.error")]
+    app.send_task("note", exchange="logs", routing_key="log.error")
+    tags = [json.loads(message.envelope())["properties"]["delivery_tag"] for message in sent]
+    assert [message.queue for message in sent] == ["all", "errors"]
+    assert len(set(tags)) == 2
+    assert len({message.id for message in sent}) == 1
