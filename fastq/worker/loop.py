@@ -123,7 +123,7 @@ class Loop:
         try:
             while not self._is_over():
                 with self._lock:
-                    ready = self._turn(self._patience())
+                    ready = self._turn()
                 if ready:
                     with busy:
                         self._pool.submit(ready)
@@ -155,8 +155,8 @@ class Loop:
         return not self._pool.running() and not self._outcomes and self._window.unsettled <= 0
 
     def _patience(self) -> float:
-        """Seconds that the next turn may wait."""
-        if self._outcomes or self._suspects or self._kept:
+        """Seconds that the next turn may wait for something new."""
+        if self._kept or (self._suspects and self._free_slots() > 0):
             return 0.0
         until = [LONGEST_TURN + (now := time.monotonic())]
         if self._stop_at is not None:
@@ -165,13 +165,15 @@ class Loop:
             until.append(deadline)
         return max(0.0, min(until) - now)
 
-    def _turn(self, patience: float) -> list[Delivery]:
+    def _turn(self) -> list[Delivery]:
         """Commit what has ended, and bring what may run now; nothing while the broker is away."""
         self._collect()
+        patience = self._patience()
         room = self._room()
         if room == 0 and not self._outcomes and patience > 0:
             self._wait_for_pool(min(patience, FULL_WINDOW_TURN))
             self._collect()
+            patience = self._patience()
             room = self._room()
         try:
             # With no room it has waited already, and has cleared a waker that may have said "stop".
@@ -259,8 +261,8 @@ class Loop:
 
     def _start_suspects(self) -> list[Delivery]:
         """As many redelivered messages as there are slots, after the broker knows that they start."""
-        free = self._window.concurrency - len(self._suspects_running)
-        starting = [self._suspects.popleft() for _ in range(min(free, len(self._suspects)))]
+        free = min(self._free_slots(), len(self._suspects))
+        starting = [self._suspects.popleft() for _ in range(free)]
         if not starting:
             return []
         try:
@@ -273,6 +275,10 @@ class Loop:
         self._suspects_running.update(map(id, starting))
         return starting
 
+    def _free_slots(self) -> int:
+        """How many suspects may start now."""
+        return self._window.concurrency - len(self._suspects_running)
+
     def _settle_before(self, early: list[Delivery]) -> list[Delivery]:
         """Settle messages of tasks that are acknowledged before they run; those that may run have no tag."""
         consumer = self._consumer
@@ -282,11 +288,13 @@ class Loop:
         except OperationalError as exc:
             # Whether it took effect is not known. They run when it is: to settle them again does no harm.
             self._kept += early
+            self._suspects_running.difference_update(map(id, early))
             self._back_off(exc)
             return []
-        taken = set(map(id, consumer.lost))
+        taken = set(map(id, early)).intersection(map(id, consumer.lost))
         settled = [delivery for delivery in early if id(delivery) not in taken]
-        self._window.settle(len(early) - len(settled))
+        self._window.settle(len(taken))
+        self._suspects_running -= taken
         for delivery in settled:
             delivery.tag = None
         return settled
@@ -303,6 +311,7 @@ class Loop:
         )
         waiting = [*self._pool.take_back(), *self._kept, *self._suspects]
         self._suspects.clear()
+        self._suspects_running.difference_update(map(id, waiting))
         self._kept = [delivery for delivery in waiting if id(delivery) not in lost]
         self._window.settle(len(waiting) - len(self._kept))
 

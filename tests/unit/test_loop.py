@@ -26,12 +26,14 @@ class FakeConsumer:
         self.script = list(script)
         self.loop = None
         self.turns = []
+        self.timeouts = []
         self.started = []
         self.lost = []
         self.closed_with = None
 
     def turn(self, outcomes, room, timeout):
         self.turns.append((list(outcomes), room))
+        self.timeouts.append(timeout)
         if room and not self.script:
             self.loop.stop(60)
             return []
@@ -119,25 +121,32 @@ def delivery(number, task="late", redelivered=0):
     )
 
 
-def serve(app, script, *, pool=None, store=None, concurrency=1, multiplier=0, **options):
-    consumer, pool, waker = FakeConsumer(script), pool or FakePool(), Waker()
-    gate = Gate(app, Tracer(app, "w@host"))
-    window = PrefetchWindow(concurrency, multiplier)
+def make_loop(app, consumer, pool, *, store=None, concurrency=1, multiplier=0, **options):
     loop = Loop(
         pool,
         lambda: consumer,
-        waker=waker,
-        gate=gate,
-        window=window,
+        waker=Waker(),
+        gate=Gate(app, Tracer(app, "w@host")),
+        window=PrefetchWindow(concurrency, multiplier),
         store=store,
         state=WorkerState(),
         **options,
     )
     consumer.loop = loop
+    return loop
+
+
+def run_loop(app, consumer, pool, **options):
+    loop = make_loop(app, consumer, pool, **options)
     try:
         loop.run()
     finally:
-        waker.close()
+        loop._waker.close()
+
+
+def serve(app, script, *, pool=None, **options):
+    consumer, pool = FakeConsumer(script), pool or FakePool()
+    run_loop(app, consumer, pool, **options)
     return consumer, pool
 
 
@@ -209,17 +218,7 @@ def test_a_message_whose_early_settlement_failed_runs_when_it_has_succeeded(app,
 def test_a_beat_of_the_heartbeat_starts_nothing(app):
     pool = FakePool()
     consumer = FakeConsumer([[delivery(1, redelivered=1), delivery(2, redelivered=1)], [], [], []])
-    waker = Waker()
-    loop = Loop(
-        pool,
-        lambda: consumer,
-        waker=waker,
-        gate=Gate(app, Tracer(app, "w")),
-        window=PrefetchWindow(1, 0),
-        store=None,
-        state=WorkerState(),
-    )
-    consumer.loop = loop
+    loop = make_loop(app, consumer, pool)
     submit = pool.submit
 
     def submit_and_beat(deliveries):
@@ -230,7 +229,7 @@ def test_a_beat_of_the_heartbeat_starts_nothing(app):
 
     pool.submit = submit_and_beat
     loop.run()
-    waker.close()
+    loop._waker.close()
     assert [each.tag for each in pool.submitted] == [1, 2]
     assert {outcome.delivery.tag for outcome in consumer.settled()} == {1, 2}
 
@@ -240,6 +239,40 @@ def test_redelivered_messages_start_one_for_each_slot_and_the_broker_knows(app):
     consumer, pool = serve(app, [[*suspects, delivery(9)], [], [], []])
     assert consumer.started == [[0], [1], [2]]
     assert {each.tag for each in pool.submitted} == {0, 1, 2, 9}
+
+
+def test_redelivered_messages_that_wait_for_a_slot_keep_no_turn_from_waiting(app):
+    pool = FakePool()
+    pool.held = {"id-0"}
+    suspects = [delivery(0, redelivered=1), delivery(1, redelivered=1)]
+    consumer, _ = serve(app, [suspects, [], []], pool=pool)
+    assert consumer.started == [[0]]
+    with_room = [
+        timeout for (_, room), timeout in zip(consumer.turns, consumer.timeouts, strict=True) if room
+    ]
+    assert len(with_room) == 4 and min(with_room) > 1.0
+
+
+def test_a_freed_slot_starts_the_next_redelivered_message_before_the_turn_waits(app):
+    suspects = [delivery(0, redelivered=1), delivery(1, redelivered=1)]
+    consumer, _ = serve(app, [suspects, [], [delivery(9)]])
+    assert consumer.started == [[0], [1]]
+    assert consumer.timeouts[1] == 0.0 and consumer.timeouts[2] > 1.0
+
+
+def test_a_lost_redelivered_message_keeps_no_slot(app):
+    class Losing(FakePool):
+        def submit(self, deliveries):
+            super().submit(deliveries)
+            if len(self.submitted) == 1:
+                consumer.lost += deliveries
+
+    pool = Losing()
+    pool.held = {"id-1"}
+    consumer = FakeConsumer([[delivery(1, redelivered=1)], [], [delivery(2, redelivered=1)]])
+    run_loop(app, consumer, pool)
+    assert consumer.started == [[1], [2]]
+    assert [outcome.delivery.tag for outcome in consumer.settled()] == [2]
 
 
 def test_what_the_gate_stops_is_settled_without_running(app):
@@ -273,13 +306,6 @@ def test_a_lost_claim_does_not_start_any_more(app):
     pool = Losing()
     pool.held = {"id-1", "id-2", "id-3"}
     consumer = FakeConsumer([[delivery(1), delivery(2), delivery(3)], []])
-    waker = Waker()
-    loop = Loop(
-        pool, lambda: consumer, waker=waker, gate=Gate(app, Tracer(app, "w")), window=PrefetchWindow(1, 0),
-        store=None, state=WorkerState(),
-    )  # fmt: skip
-    consumer.loop = loop
-    loop.run()
-    waker.close()
+    run_loop(app, consumer, pool)
     assert [each.tag for each in pool.submitted] == [1, 2, 3, 1, 3]
     assert {outcome.delivery.tag for outcome in consumer.settled()} == {1, 3}
