@@ -39,7 +39,7 @@ def test_children_that_are_killed(stage: Stage, kills: int) -> None:
     assert worker.stop() == 0
 
 
-@pytest.mark.parametrize("kills", forms(4, 50))
+@pytest.mark.parametrize("kills", forms(3, 50))
 def test_workers_that_are_killed(stage: Stage, kills: int) -> None:
     rng = random.Random(2)
     with stage.load():

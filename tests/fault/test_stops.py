@@ -9,7 +9,7 @@ import pytest
 from stage import Stage, forms
 
 
-@pytest.mark.parametrize("stops", forms(4, 50))
+@pytest.mark.parametrize("stops", forms(3, 50))
 def test_clean_stops(stage: Stage, stops: int) -> None:
     rng = random.Random(3)
     with stage.load():
