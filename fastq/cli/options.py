@@ -75,9 +75,9 @@ class Target:
             except Exception as exc:
                 raise user_code_error(exc, self.config) from exc
         if self.broker:
-            app.conf.broker_url = self.broker
+            app.conf.override(broker_url=self.broker)
         if self.result_backend:
-            app.conf.result_backend = self.result_backend
+            app.conf.override(result_backend=self.result_backend)
         return app
 
 

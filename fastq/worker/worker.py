@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
-import orjson  # noqa: F401  # the codec would import it in every child anew, for its first message
-
 from fastq import signals
 from fastq._core.consume import Gate
 from fastq._core.trace import Tracer
@@ -101,7 +99,7 @@ class Worker:
             "worker_max_tasks_per_child": self.max_tasks_per_child,
             "worker_max_memory_per_child": self.max_memory_per_child,
         }
-        conf.update({name: value for name, value in given.items() if value is not None})
+        conf.override(**{name: value for name, value in given.items() if value is not None})
         if self.include:
             conf.include = [*conf.include, *self.include]
         default = DEFAULT_CONCURRENCY.get(self.pool_name) or available_cpus()

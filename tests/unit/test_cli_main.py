@@ -83,3 +83,12 @@ def test_a_debugger_gets_the_traceback(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("FASTQ_DEBUG", "1")
     with pytest.raises(Exception, match="no command is named"):
         run(["wroker"])
+
+
+def test_an_option_goes_before_the_environment(tmp_path, monkeypatch, capsys):
+    (tmp_path / "optapp.py").write_text("from fastq import FastQ\n\napp = FastQ('optapp')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("CELERY_BROKER_URL", "memory://environment")
+    assert run(["-A", "optapp", "-b", "memory://option", "report"]) == 0
+    assert "memory://option" in capsys.readouterr().out
