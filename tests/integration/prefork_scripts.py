@@ -119,7 +119,8 @@ def max_tasks(driver: Driver) -> None:
     driver.pool.submit([delivery("pid") for _ in range(30)])
     runs = Counter(result(outcome) for outcome in driver.wait(30))
     assert max(runs.values()) == 3
-    assert len(runs) == 10
+    # Two children that are free at the end share the last tasks, so there may be one more than needed.
+    assert 10 <= len(runs) <= 11, runs
 
 
 def max_memory(driver: Driver) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+# The codec imports it with the first message that is read: here that would be in every child anew.
+import orjson  # noqa: F401
+
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Outcome
     from fastq.wakeup import Waker
