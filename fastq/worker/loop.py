@@ -22,6 +22,7 @@ from fastq._core.message import Action, Delivery, Outcome
 from fastq.backends.base import Backend, StoredResult
 from fastq.exceptions import OperationalError
 from fastq.worker.heartbeat import Heartbeat
+from fastq.worker.pools.base import NewChild
 
 if TYPE_CHECKING:
     from fastq._core.consume import Gate
@@ -127,10 +128,12 @@ class Loop:
                 if ready:
                     with busy:
                         self._pool.submit(ready)
-        finally:
-            if heartbeat is not None:
-                heartbeat.stop()
-            self._leave()
+        except NewChild:
+            raise
+        except BaseException:
+            self._leave(heartbeat)
+            raise
+        self._leave(heartbeat)
 
     def beat(self) -> None:
         """Settle what has ended, renew the lease, free what waits behind a long task; take no new messages.
@@ -366,8 +369,10 @@ class Loop:
             self._waker.clear()
             self._collect()  # what is ready would keep waking us, and limits must be kept meanwhile
 
-    def _leave(self) -> None:
+    def _leave(self, heartbeat: Heartbeat | None) -> None:
         """Settle what has ended and give back all the rest."""
+        if heartbeat is not None:
+            heartbeat.stop()
         unstarted = [*self._pool.take_back(), *self._kept, *self._suspects]
         self._pool.stop(force=self._is_aborted or bool(self._pool.running()))
         with self._lock:

@@ -24,7 +24,7 @@ from fastq.worker.cpus import available_cpus
 from fastq.worker.daemon import PidFile
 from fastq.worker.loop import Loop
 from fastq.worker.nodes import expand_path, node_name
-from fastq.worker.pools.base import Pool, PoolOptions
+from fastq.worker.pools.base import NewChild, Pool, PoolOptions
 from fastq.worker.pools.table import DEFAULT_CONCURRENCY, open_pool
 from fastq.worker.rates import rate_limits
 from fastq.worker.state import WorkerState
@@ -158,6 +158,8 @@ class Worker:
                     # Meant for the task that ran in this thread, which ended that very moment.
                     if not loop.is_stopping():
                         raise
+        except NewChild as child:
+            os._exit(child.serve())
         except BaseException:
             self._pool.stop(force=True)
             raise

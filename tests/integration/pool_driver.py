@@ -20,7 +20,7 @@ from fastq import FastQ
 from fastq._core.message import Delivery, Message, Outcome, new_id
 from fastq.exceptions import SoftTimeLimitExceeded
 from fastq.wakeup import Waker
-from fastq.worker.pools.base import PoolOptions
+from fastq.worker.pools.base import NewChild, PoolOptions
 from fastq.worker.pools.table import open_pool
 
 app = FastQ("pools", broker="memory://")
@@ -122,8 +122,11 @@ class Driver:
         self.kept: list[Outcome] = []  # arrived and not yet asked for
 
     def run(self, script: Callable[[Driver], None]) -> None:
-        self.pool.start()
-        self.pool.main(lambda: script(self))()
+        try:
+            self.pool.start()
+            self.pool.main(lambda: script(self))()
+        except NewChild as child:
+            os._exit(child.serve())
         self.pool.stop(force=True)
         self.waker.close()
 

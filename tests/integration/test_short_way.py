@@ -65,7 +65,7 @@ def test_a_delay_makes_few_calls_in_few_files():
     assert files <= 8
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads", "gevent", "asyncio"])
+@pytest.mark.parametrize("pool", ["solo", "prefork", "threads", "gevent", "asyncio"])
 def test_few_frames_stand_above_a_users_function(tmp_path, pool):
     (tmp_path / "frames.py").write_text(FRAMES)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}

@@ -28,6 +28,18 @@ class PoolOptions:
     max_redeliveries: int = 3  # crashes after which a message goes to the dead set
 
 
+class NewChild(BaseException):
+    """Raised in a process that a pool has just forked, to leave the frames of its parent.
+
+    Whoever calls `Pool.start` and `Pool.outcomes` lets it pass through, touching nothing,
+    and exits with what *serve* returns.
+    """
+
+    def __init__(self, serve: Callable[[], int]) -> None:
+        super().__init__("this process is a child of the pool")
+        self.serve = serve
+
+
 class Pool(ABC):
     """Runs deliveries and returns their outcomes. `submit` and `outcomes` are called by the loop alone.
 
@@ -54,7 +66,7 @@ class Pool(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Start children or threads; returns when tasks can be submitted."""
+        """Start children or threads, until tasks can be submitted. In a child it raises `NewChild`."""
 
     @abstractmethod
     def submit(self, deliveries: Sequence[Delivery]) -> None:
@@ -62,7 +74,10 @@ class Pool(ABC):
 
     @abstractmethod
     def outcomes(self) -> list[Outcome]:
-        """What has ended since the last call, in order of ending. Never blocks."""
+        """What has ended since the last call, in order of ending. Never blocks.
+
+        May replace children; in the new ones it raises `NewChild`.
+        """
 
     def deadline(self) -> float | None:
         """The monotonic time at which to call `outcomes` although nothing has woken the loop; None: never."""

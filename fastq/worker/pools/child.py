@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from multiprocessing import current_process
 from time import monotonic
 from types import FrameType
@@ -60,15 +61,13 @@ class Child:
         self._tracer.disarm = timer.disarm
         self._tracer.run_coroutine = CoroutineRunner(timer.suspend).run
 
-    def serve(self) -> None:
-        """Run what comes until the parent closes its end, or until there was enough of it."""
+    def batches(self) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
+        """What comes from the parent, until it closes its end."""
         self._sock.sendall(encode((READY, None)))
         while data := self._sock.recv(READ_BYTES):
-            for first, items in self._decoder.feed(data):
-                if not self._run_batch(first, items):
-                    return
+            yield from self._decoder.feed(data)
 
-    def _run_batch(self, first: int, items: list[tuple[Any, ...]]) -> bool:
+    def run(self, first: int, items: list[tuple[Any, ...]]) -> bool:
         """Run the deliveries that still are ours; False when this child is to be replaced."""
         start, row = self._board.start, self._row
         for position, (message, tag, queue, redelivered) in enumerate(items, first):
@@ -107,7 +106,10 @@ def run_child(
     code = 0
     try:
         signals.worker_process_init.send(sender=None)
-        Child(app, options, board, row, sock).serve()
+        child = Child(app, options, board, row, sock)
+        for first, items in child.batches():
+            if not child.run(first, items):
+                break
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except (ConnectionError, KeyboardInterrupt):
@@ -116,6 +118,8 @@ def run_child(
         logger.exception("child %d failed", os.getpid())
         code = 1
     signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=code)
+    sys.stdout.flush()
+    sys.stderr.flush()
     return code
 
 

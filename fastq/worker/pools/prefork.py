@@ -10,14 +10,15 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastq import signals
 from fastq._core.board import Board
 from fastq._core.message import Delivery, Outcome, outcome_from_tuple
-from fastq.worker.pools.base import Pool, PoolOptions
+from fastq.worker.pools.base import NewChild, Pool, PoolOptions
 from fastq.worker.pools.child import LEAVING, PARENTS_SIGNALS, READY, run_child
 from fastq.worker.pools.handle import STALLED_AFTER, ChildHandle
 from fastq.worker.pools.tracing import make_tracer
@@ -290,9 +291,8 @@ class PreforkPool(Pool):
         if child.pidfd is not None:
             self._selector.register(child.pidfd, selectors.EVENT_READ, child)
 
-    def _become_child(self, row: int, ours: socket.socket, theirs: socket.socket, parent: int) -> None:
-        """Never returns: not even an exception may reach the parent's code in this process."""
-        code = 1
+    def _become_child(self, row: int, ours: socket.socket, theirs: socket.socket, parent: int) -> NoReturn:
+        """Leave the parent's frames, and what it has open, behind."""
         try:
             # With them open, no sibling would see the end of the parent.
             ours.close()
@@ -300,11 +300,9 @@ class PreforkPool(Pool):
                 sibling.close()
             self._selector.close()
             self.waker.close()
-            code = run_child(self.app, self.options, self._board, row, theirs, parent)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
+        except BaseException:
+            os._exit(1)
+        raise NewChild(partial(run_child, self.app, self.options, self._board, row, theirs, parent))
 
     def _bury(self, child: ChildHandle) -> None:
         """Settle what a dead child leaves: outcomes on their way, what it ran, what it had not begun."""
