@@ -7,9 +7,9 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
-from conftest import Way
 from interop_errors import PaymentRefused
 from interop_fleet import KINDS, PATIENCE, wait_until
+from interop_way import Way
 
 RESULT_VARIANTS = ["plain", "wide", "msgpack", "yaml"]
 
