@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-
-SERVER_START = 10.0  # seconds that a server may take until it listens
+from servers import RedisServer, free_port, skip_or_fail
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,71 +20,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long") is not None:
             item.add_marker(skip)
-
-
-def skip_or_fail(missing: str) -> None:
-    """Skip the test for want of *missing*; where CI is set, fail it."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{missing}, and CI must run this test")
-    pytest.skip(missing)
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-@dataclass
-class RedisServer:
-    """A redis-server that belongs to the tests."""
-
-    binary: str
-    folder: Path
-    port: int
-    arguments: tuple[str, ...]
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """Its database 0."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        """Start it, with what its folder keeps from before, and return when it answers."""
-        self.process = subprocess.Popen(
-            [self.binary, "--port", str(self.port), "--dir", str(self.folder), "--save", "", *self.arguments],
-            stdout=subprocess.DEVNULL,
-        )
-        until = time.monotonic() + SERVER_START
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"redis-server on port {self.port} does not answer")
-            time.sleep(0.01)
-
-    def kill(self) -> None:
-        """End it at once, as a crash does."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def shut_down(self) -> None:
-        """End it as a service manager does: it first writes what it holds."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait()
-            self.process = None
-
-    def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 1.0) as sock:
-                sock.sendall(b"PING\r\n")
-                return sock.recv(64).startswith(b"+PONG")
-        except OSError:
-            return False
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness import Harness
+from servers import RedisServer
 
 from fastq._core.message import new_id
 from fastq.brokers.redis.connection import connect
@@ -37,9 +38,21 @@ def sqlite_harness(request: pytest.FixtureRequest) -> Harness:
     return place
 
 
-def redis_harness(request: pytest.FixtureRequest) -> Harness:
-    url: str = request.getfixturevalue("redis_server").url
+@pytest.fixture(scope="session")
+def resp2_server(start_redis: Callable[..., RedisServer]) -> RedisServer:
+    """A Redis that speaks RESP2 alone, as some proxies do: it does not know HELLO."""
+    return start_redis("--rename-command", "HELLO", "")
 
+
+def redis_harness(request: pytest.FixtureRequest) -> Harness:
+    return _redis_harness(request.getfixturevalue("redis_server").url)
+
+
+def resp2_harness(request: pytest.FixtureRequest) -> Harness:
+    return _redis_harness(request.getfixturevalue("resp2_server").url)
+
+
+def _redis_harness(url: str) -> Harness:
     def call(*arguments: str | bytes) -> None:
         connection = connect(parse_endpoint(url, {}), 5.0)
         connection.call(*arguments, timeout=5.0)
@@ -53,6 +66,7 @@ HARNESSES: dict[str, Callable[[pytest.FixtureRequest], Harness]] = {
     "memory": memory_harness,
     "sqlite": sqlite_harness,
     "redis": redis_harness,
+    "redis-resp2": resp2_harness,
 }
 
 
