@@ -16,6 +16,9 @@ from fastq.exceptions import ContentDisallowed, DecodeError, NotRegistered
 
 logger = logging.getLogger("fastq.worker.gate")
 
+# Seconds; above it a time limit is no limit any more, and timers of the system overflow.
+cdef double LONGEST_LIMIT = 1e9
+
 
 def parse_instant(text, zone) -> float:
     """The unix time of an ISO-8601 *text*; a naive one is in *zone* (docs/PROTOCOL.md §1.2).
@@ -109,8 +112,14 @@ cdef class Gate:
             logger.error(
                 "Message %s[%s] can't be run and goes to the dead set: %s", message.task, message.id, exc
             )
+            self._reject(message, exc)
             return self.tracer.refused(delivery, exc)
         return None
+
+    cdef _reject(self, message, exc):
+        """Tell the receivers of ``task_rejected``; *message* is bytes if it could not be decoded."""
+        if signals.task_rejected.receivers:
+            signals.task_rejected.send(sender=self, message=message, exc=exc)
 
     cdef _upgrade(self, Message message):
         """Give a v1 *message* the headers and the body of v2."""
@@ -123,6 +132,7 @@ cdef class Gate:
         logger.error(
             "A message of queue %r can't be read and goes to the dead set: %s", delivery.queue, reason
         )
+        self._reject(delivery.raw, DecodeError(reason))
         return Outcome(delivery, BURY, reason=reason)
 
     cdef object _unknown(self, Delivery delivery):
@@ -162,5 +172,5 @@ cdef _check_types(dict headers):
         if type(limits) is not list or len(<list> limits) != 2:
             raise DecodeError(f"the header timelimit is {limits!r}, not [hard, soft]")
         for limit in <list> limits:
-            if limit is not None and (type(limit) not in (int, float) or not limit >= 0):
+            if limit is not None and (type(limit) not in (int, float) or not 0 <= limit <= LONGEST_LIMIT):
                 raise DecodeError(f"the header timelimit holds {limit!r}, not seconds")

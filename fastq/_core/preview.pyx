@@ -35,7 +35,7 @@ cdef Py_ssize_t _write(list parts, value, Py_ssize_t left, int depth):
         try:
             text = repr(value)
         except Exception as exc:
-            text = f"<{kind.__name__}: its repr raised {exc!r}>"
+            text = f"<{kind.__name__}: its repr raised {type(exc).__name__}>"
     parts.append(text)
     return left - len(text)
 

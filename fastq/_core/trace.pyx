@@ -8,6 +8,7 @@ does no I/O.
 import logging
 import time
 import traceback as traceback_module
+from asyncio import CancelledError
 
 cimport cython
 from libc.stdio cimport snprintf
@@ -17,6 +18,7 @@ from fastq import signals, states
 from fastq._core.codec import json_dumps, json_loads
 from fastq._core.message import upgrade_v1
 from fastq._core.message cimport ACK, BURY, REDELIVER, REQUEUE, Delivery, Message, Outcome
+from fastq._core.preview cimport preview
 from fastq._core.request cimport Context, enter, leave
 from fastq.exceptions import (
     ContentDisallowed, DecodeError, EncodeError, Ignore, Reject, Retry, TaskRevokedError, TimeLimitExceeded,
@@ -66,6 +68,7 @@ cdef class Plan:
     cdef readonly object soft_time_limit
 
     def __init__(self, task):
+        task.prepare()  # it may have been defined when the app was in use already
         kind = type(task)
         base = task.base_class
         self.task = task
@@ -75,11 +78,16 @@ cdef class Plan:
         self.ignores_result = task.ignore_result
         self.stores_errors = task.store_errors_even_if_ignored
         self.tracks_start = task.track_started
-        self.has_before_start = kind.before_start is not base.before_start
-        self.has_on_success = kind.on_success is not base.on_success
-        self.has_after_return = kind.after_return is not base.after_return
+        self.has_before_start = _is_own(task.before_start, base.before_start)
+        self.has_on_success = _is_own(task.on_success, base.on_success)
+        self.has_after_return = _is_own(task.after_return, base.after_return)
         self.time_limit = task.time_limit
         self.soft_time_limit = task.soft_time_limit
+
+
+cdef bint _is_own(handler, inherited) except -1:
+    """Whether *handler*, of a task's class or its own, is another than the one that does nothing."""
+    return getattr(handler, "__func__", handler) is not inherited
 
 
 @cython.final
@@ -213,7 +221,8 @@ cdef class Tracer:
     def run(self, Delivery delivery):
         """Run the task of *delivery* here, and return its outcome.
 
-        An exception of the task is an outcome; what is no `Exception` (SystemExit) passes.
+        An exception of the task is an outcome, and so is a CancelledError; what else is no
+        `Exception` (SystemExit) passes.
         """
         self.logs_success = logger.isEnabledFor(INFO)
         return self._run(delivery)
@@ -244,9 +253,11 @@ cdef class Tracer:
             try:
                 self._announce(run)
                 value = self._call(run)
-            except Exception as exc:
-                return self._failed(run, exc)
+            except (Exception, CancelledError) as exc:
+                return self._caught(run, exc)
             return self._succeeded(run, value)
+        except Exception as exc:
+            return self._broken(run, exc)
         finally:
             leave(run.token)
 
@@ -258,8 +269,12 @@ cdef class Tracer:
         run.context.is_eager = True
         return self._complete(run), run.value, run.traceback
 
-    async def run_async(self, Delivery delivery):
-        """As `run`, awaiting the task if it is an ``async def``."""
+    async def run_async(self, Delivery delivery, is_abandoned):
+        """As `run`, awaiting the task if it is an ``async def``.
+
+        A CancelledError passes if *is_abandoned*, called without arguments, says that the
+        pool has cancelled the task; else the task has raised it.
+        """
         cdef Run run = Run.__new__(Run)
         cdef Outcome refused = self._begin(run, delivery)
         if refused is not None:
@@ -271,9 +286,13 @@ cdef class Tracer:
                 value = run.plan.call(*run.context.args, **run.context.kwargs)
                 if run.plan.is_async:
                     value = await value
-            except Exception as exc:
-                return self._failed(run, exc)
+            except (Exception, CancelledError) as exc:
+                if isinstance(exc, CancelledError) and is_abandoned():
+                    raise
+                return self._caught(run, exc)
             return self._succeeded(run, value)
+        except Exception as exc:
+            return self._broken(run, exc)
         finally:
             leave(run.token)
 
@@ -405,6 +424,13 @@ cdef class Tracer:
                         task.result_repr(value))
         return outcome
 
+    cdef Outcome _caught(self, Run run, exc):
+        """The outcome of a run that *exc* has ended before it returned; it may be tried again."""
+        task = run.plan.task
+        if task.autoretry_for and not isinstance(exc, (Ignore, Reject, Retry)):
+            exc = task.autoretry(exc)
+        return self._failed(run, exc)
+
     cdef Outcome _failed(self, Run run, exc):
         """The outcome of a task that raised *exc*; the semi-predicates of Celery among them."""
         task = run.plan.task
@@ -414,8 +440,6 @@ cdef class Tracer:
             return self._outcome(run, ACK, "IGNORED")
         if isinstance(exc, Reject):
             return self._rejected(run, exc)
-        if not isinstance(exc, Retry) and task.autoretry_for:
-            run.value = exc = task.autoretry(exc)
         if isinstance(exc, Retry):
             return self._retried(run, exc)
         return self._raised(run, exc)
@@ -434,14 +458,14 @@ cdef class Tracer:
         _guarded(task.on_failure, (exc, context.id, context.args, context.kwargs, details))
         self._finish(run, "FAILURE", exc, details)
         if isinstance(exc, task.throws_types):
-            logger.info("Task %s[%s] raised expected: %r", task.name, context.id, exc)
+            logger.info("Task %s[%s] raised expected: %s", task.name, context.id, preview(exc))
         else:
             logger.error(
-                "Task %s[%s] raised unexpected: %r\n%s", task.name, context.id, exc, details.traceback
+                "Task %s[%s] raised unexpected: %s\n%s", task.name, context.id, preview(exc), details.traceback
             )
         if run.plan.acks_late and not task.acks_on(exc):
             outcome.action = BURY
-            outcome.reason = f"the task raised {exc!r}, and acks_on_failure is off\n{details.traceback}"
+            outcome.reason = f"the task raised {preview(exc)}, and acks_on_failure is off\n{details.traceback}"
         return outcome
 
     cdef Outcome _retried(self, Run run, exc):
@@ -463,18 +487,44 @@ cdef class Tracer:
     cdef Outcome _rejected(self, Run run, exc):
         cdef Outcome outcome = self._outcome(run, REQUEUE if exc.requeue else BURY, "REJECTED")
         if not exc.requeue:
-            outcome.reason = f"the task rejected it: {exc.reason}"
+            outcome.reason = f"the task rejected it: {_text(exc.reason)}"
             if not run.context.ignore_result:
                 outcome.result = self._failure_document(run, "FAILURE", exc, None)
         self._finish(run, "REJECTED", exc, None)
         return outcome
 
+    cdef Outcome _broken(self, Run run, exc):
+        """The outcome of a task for which this tracer, or an object of the task's, failed with *exc*."""
+        task, context = run.plan.task, run.context
+        details = _Details(exc)
+        run.value, run.traceback = exc, details.traceback
+        logger.error("Task %s[%s] could not be brought to an end: %s\n%s", task.name, context.id, preview(exc),
+                     details.traceback)
+        if signals.task_internal_error.receivers:
+            signals.task_internal_error.send(
+                sender=task, task_id=context.id, args=context.args, kwargs=context.kwargs, request=context,
+                exception=exc, traceback=exc.__traceback__, einfo=details)
+        cdef Outcome outcome = self._outcome(run, BURY, "FAILURE")
+        outcome.reason = f"what became of the task can't be told: {preview(exc)}\n{details.traceback}"
+        if not context.ignore_result or run.plan.stores_errors:
+            outcome.result = self._failure_document(run, "FAILURE", exc, details.traceback)
+        return outcome
+
     cdef bytes _failure_document(self, Run run, str state, exc, traceback):
-        described = self.app.dump_exception(exc)
+        return self._error_document(run.context, state, exc, traceback, self._extended(run))
+
+    cdef bytes _error_document(self, Context context, str state, exc, traceback, dict extended):
+        """A result document that holds *exc*, with as much around it as can be written."""
         try:
-            return _document(self.encoder, run.context, state, described, traceback, self._extended(run))
-        except EncodeError:  # arguments that came by another serializer
-            return _document(self.encoder, run.context, state, described, traceback, None)
+            return _document(self.encoder, context, state, self.app.dump_exception(exc), traceback, extended)
+        except Exception:  # an exception of the user's, or arguments that came by another serializer
+            pass
+        described = {"exc_type": type(exc).__qualname__, "exc_module": type(exc).__module__,
+                     "exc_message": [preview(exc)]}
+        cdef Context bare = Context.__new__(Context)
+        bare.id = context.id
+        bare.children = []
+        return _document(self.encoder, bare, state, described, traceback, None)
 
     cdef dict _extended(self, Run run):
         return run.plan.task.extended_result(run.context) if self.extended else None
@@ -581,7 +631,7 @@ cdef class Tracer:
             ignores = task is not None and task.ignore_result
         if delivery.message.id and (not ignores or (task is not None and task.store_errors_even_if_ignored)):
             context = Context(task, delivery.message)
-            outcome.result = _document(self.encoder, context, state, self.app.dump_exception(exc), None, None)
+            outcome.result = self._error_document(context, state, exc, None, None)
         if state == "FAILURE" and signals.task_failure.receivers:
             signals.task_failure.send(sender=task, task_id=delivery.message.id, exception=exc, args=None,
                                       kwargs=None, traceback=None, einfo=None)
@@ -594,6 +644,14 @@ cdef _guarded(method, tuple arguments):
         method(*arguments)
     except Exception:
         logger.exception("%s raised", getattr(method, "__qualname__", method))
+
+
+cdef str _text(value):
+    """*value* as text, whatever its class makes of that."""
+    try:
+        return str(value)
+    except Exception:
+        return preview(value)
 
 
 class _Details:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# What a back-off is doubled at most: far beyond every bound in seconds, and still a number.
+MAX_DOUBLINGS = 64
 # Options that a task may fix for its messages; what the call says goes before them.
 MESSAGE_OPTIONS = (
     "queue",
@@ -333,7 +335,8 @@ class Task(Generic[P, R]):
             options.setdefault("max_retries", self.override_max_retries)
         if self.retry_backoff:
             factor = max(1.0, float(self.retry_backoff))
-            countdown = min(self.retry_backoff_max, factor * 2**self.request.retries)
+            doublings = min(self.request.retries, MAX_DOUBLINGS)
+            countdown = min(self.retry_backoff_max, factor * 2**doublings)
             if self.retry_jitter:
                 from random import uniform  # 2 ms to import, for retries alone
 

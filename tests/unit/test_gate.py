@@ -96,6 +96,8 @@ def test_an_unknown_task_goes_to_the_dead_set_and_the_log_says_so_once(gate, cap
         {"timelimit": 3},
         {"timelimit": [1, 2, 3]},
         {"timelimit": ["a", None]},
+        {"timelimit": [10**400, None]},
+        {"timelimit": [None, float("inf")]},
     ],
 )
 def test_a_header_of_a_wrong_type_sends_the_message_to_the_dead_set(gate, headers):
@@ -109,6 +111,22 @@ def test_a_message_that_could_not_be_decoded_goes_to_the_dead_set(gate):
     _, [outcome] = judge(gate, decode_delivery(b"not json", 1, "celery"))
     assert outcome.action == Action.BURY
     assert "not JSON" in outcome.reason
+
+
+def test_a_signal_tells_of_what_was_refused(gate):
+    seen = []
+
+    def note(message, exc, **named):
+        seen.append((message, type(exc).__name__))
+
+    refused = delivery(retries="many")
+    signals.task_rejected.connect(note)
+    try:
+        judge(gate, refused)
+        judge(gate, decode_delivery(b"not json", 1, "celery"))
+    finally:
+        signals.task_rejected.disconnect(note)
+    assert seen == [(refused.message, "DecodeError"), (b"not json", "DecodeError")]
 
 
 def test_a_message_of_protocol_1_is_upgraded(gate):

@@ -1,5 +1,6 @@
 """The tracer: one task in, one outcome out."""
 
+import asyncio
 import json
 import logging
 import pickle
@@ -434,3 +435,117 @@ def test_run_many_stops_between_tasks_when_told(app):
     outcomes = []
     ran = Tracer(app, "w@host").run_many([Delivery(message, n, "celery") for n in range(5)], outcomes, Stop())
     assert ran == len(outcomes) == 2
+
+
+class Unreadable(Exception):
+    @property
+    def args(self):
+        raise RuntimeError("no args")
+
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+def test_an_exception_that_can_not_be_read_fails_the_task_as_any_other(app, caplog):
+    @app.task
+    def fail():
+        raise Unreadable
+
+    outcome = run(app, fail)
+    assert (outcome.action, outcome.state) == (Action.ACK, "FAILURE")
+    assert document(outcome)["result"]["exc_type"] == "Unreadable"
+    assert "its repr raised RuntimeError" in caplog.text
+
+
+def test_children_that_can_not_be_written_fail_the_task(app):
+    @app.task(bind=True)
+    def parent(self):
+        self.request.children.append(object())
+
+    stored = document(run(app, parent))
+    assert (stored["status"], stored["result"]["exc_type"]) == ("FAILURE", "EncodeError")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_cancelled_error_fails_the_task(app, is_async):
+    def cancelled():
+        raise asyncio.CancelledError
+
+    async def cancelled_async():
+        raise asyncio.CancelledError
+
+    task = app.task(cancelled_async if is_async else cancelled)
+    assert document(run(app, task))["result"]["exc_type"] == "CancelledError"
+
+
+def test_what_the_tracer_itself_trips_over_goes_to_the_dead_set_and_is_told(app):
+    seen = []
+
+    def note(sender, request, exception, **named):
+        seen.append((sender.name, request.id, exception))
+
+    @app.task(throws="KeyError")  # no class
+    def fail():
+        raise KeyError
+
+    signals.task_internal_error.connect(note)
+    try:
+        outcome = run(app, fail)
+    finally:
+        signals.task_internal_error.disconnect(note)
+    assert (outcome.action, outcome.state) == (Action.BURY, "FAILURE")
+    assert "TypeError" in outcome.reason
+    [(name, task_id, exc)] = seen
+    assert (name, task_id, type(exc)) == (fail.name, "id-1", TypeError)
+
+
+def test_a_reason_whose_str_raises_rejects_all_the_same(app):
+    @app.task
+    def reject():
+        raise Reject(Unreadable())
+
+    assert run(app, reject).action == Action.BURY
+
+
+def test_a_result_that_can_not_be_written_is_no_reason_to_run_again(app):
+    @app.task(autoretry_for=(Exception,))
+    def odd():
+        return object()
+
+    assert run(app, odd).state == "FAILURE"
+
+
+def test_back_off_stays_below_its_bound_whatever_the_count_of_retries(app):
+    @app.task(autoretry_for=(KeyError,), retry_backoff=True, retry_jitter=False, max_retries=None)
+    def flaky():
+        raise KeyError
+
+    assert run(app, flaky, retries=10**30).state == "RETRY"
+
+
+def test_a_task_that_is_defined_late_has_its_options(app):
+    app.finalize()
+
+    @app.task
+    def late():
+        return 1
+
+    message = Message(late.name, "id-1", {}, b"[[],{},{}]", queue="celery")
+    tracer = Tracer(app, "w@host")
+    delivery = Delivery(message, 1, "celery")
+    assert tracer.acks_late(delivery)
+    assert document(tracer.run(delivery))["status"] == "SUCCESS"
+
+
+def test_only_the_pool_can_cancel_a_task_without_an_outcome(app):
+    @app.task
+    async def cancelled():
+        raise asyncio.CancelledError
+
+    app.finalize()
+    message = Message(cancelled.name, "id-1", {}, b"[[],{},{}]", queue="celery")
+    run_async = Tracer(app, "w@host").run_async
+    delivery = Delivery(message, 1, "celery")
+    assert asyncio.run(run_async(delivery, lambda: False)).state == "FAILURE"
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run_async(delivery, lambda: True))

@@ -141,7 +141,7 @@ class AsyncioPool(Pool):
 
     async def _trace(self, delivery: Delivery, key: int) -> None:
         try:
-            outcome = await self._tracer.run_async(delivery)
+            outcome = await self._tracer.run_async(delivery, lambda: key not in self._running)
         except BaseException as exc:  # SystemExit would end the event loop
             if key not in self._running:
                 return  # cancelled by its hard limit or a forced stop, which have given its outcome
