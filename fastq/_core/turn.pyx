@@ -57,7 +57,9 @@ cdef class QueueKeys:
     cdef readonly bytes dead
     cdef readonly bytes entries
 
-    def __init__(self, str name, list ready, bytes claims, bytes started, bytes delayed, bytes dead, bytes entries):
+    def __init__(
+        self, str name, list ready, bytes claims, bytes started, bytes delayed, bytes dead, bytes entries
+    ):
         self.name = name
         self.ready = ready
         self.claims = claims
@@ -244,8 +246,8 @@ cdef class TurnCodec:
         elif outcome.action == PARK:
             self._put_all((b"W", number, delivery.tag, outcome.until, self._steps[step]))
         elif outcome.action == BURY:
-            reason = (outcome.reason or "").replace("\0", " ")
-            self._put_all((b"B", number, delivery.tag, queue.dead, queue.entries, reason.encode("utf-8", "replace")))
+            reason = (outcome.reason or "").replace("\0", " ").encode("utf-8", "replace")
+            self._put_all((b"B", number, delivery.tag, queue.dead, queue.entries, reason))
         else:
             raise ValueError(f"a delivery can't be settled by the action {outcome.action}")
         return 0
