@@ -433,7 +433,6 @@ cdef class Tracer:
 
     cdef Outcome _failed(self, Run run, exc):
         """The outcome of a task that raised *exc*; the semi-predicates of Celery among them."""
-        task = run.plan.task
         run.value = exc
         if isinstance(exc, Ignore):
             self._finish(run, "IGNORED", exc, None)
@@ -461,11 +460,16 @@ cdef class Tracer:
             logger.info("Task %s[%s] raised expected: %s", task.name, context.id, preview(exc))
         else:
             logger.error(
-                "Task %s[%s] raised unexpected: %s\n%s", task.name, context.id, preview(exc), details.traceback
+                "Task %s[%s] raised unexpected: %s\n%s",
+                task.name,
+                context.id,
+                preview(exc),
+                details.traceback,
             )
         if run.plan.acks_late and not task.acks_on(exc):
             outcome.action = BURY
-            outcome.reason = f"the task raised {preview(exc)}, and acks_on_failure is off\n{details.traceback}"
+            raised = preview(exc)
+            outcome.reason = f"the task raised {raised}, and acks_on_failure is off\n{details.traceback}"
         return outcome
 
     cdef Outcome _retried(self, Run run, exc):
@@ -498,8 +502,13 @@ cdef class Tracer:
         task, context = run.plan.task, run.context
         details = _Details(exc)
         run.value, run.traceback = exc, details.traceback
-        logger.error("Task %s[%s] could not be brought to an end: %s\n%s", task.name, context.id, preview(exc),
-                     details.traceback)
+        logger.error(
+            "Task %s[%s] could not be brought to an end: %s\n%s",
+            task.name,
+            context.id,
+            preview(exc),
+            details.traceback,
+        )
         if signals.task_internal_error.receivers:
             signals.task_internal_error.send(
                 sender=task, task_id=context.id, args=context.args, kwargs=context.kwargs, request=context,
