@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastq.worker.loop import Loop
+
+logger = logging.getLogger("fastq.worker")
 
 # Seconds between looks: an outcome is visible at the latest two looks and a turn after its task's end.
 PERIOD = 0.02
@@ -63,4 +66,11 @@ class Heartbeat:
                 idle_looks += 1
             elif time.monotonic() - since >= PERIOD:
                 idle_looks = 0
-                self._loop.beat()
+                self._beat()
+
+    def _beat(self) -> None:
+        """Take a turn; without this thread a long task would lose the lease, so it goes on after any fault."""
+        try:
+            self._loop.beat()
+        except Exception:
+            logger.exception("the heartbeat could take no turn; the next one is tried")

@@ -153,9 +153,10 @@ class Loop:
             return False
         if self._is_aborted or time.monotonic() >= self._stop_at:
             return True
-        self._hand_back(self._pool.take_back())
-        self._unclaim()
-        return not self._pool.running() and not self._outcomes and self._window.unsettled <= 0
+        with self._lock:  # a beat may still be at the consumer
+            self._hand_back(self._pool.take_back())
+            self._unclaim()
+            return not self._pool.running() and not self._outcomes and self._window.unsettled <= 0
 
     def _patience(self) -> float:
         """Seconds that the next turn may wait for something new."""

@@ -274,6 +274,14 @@ def test_a_buried_message_lies_in_the_dead_set_with_its_reason(harness: Harness)
     assert decode_envelope(dead.raw).id == "bad"
 
 
+def test_a_reason_may_hold_what_is_no_text(harness: Harness) -> None:
+    harness.open().publish([message(id="bad")])
+    consumer = harness.consume("q")
+    settle(consumer, Outcome(take_one(consumer), Action.BURY, reason="a \ud800 in it"))
+    (dead,) = harness.open().dead()
+    assert dead.reason.endswith("in it")
+
+
 def test_redelivery_goes_to_the_head_and_is_counted(harness: Harness) -> None:
     sent = messages(3)
     harness.open().publish(sent)

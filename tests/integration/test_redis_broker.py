@@ -293,6 +293,27 @@ def test_a_full_server_can_be_emptied(broker: RedisBroker, server: RedisServer, 
     consumer.close()
 
 
+def test_what_a_turn_has_settled_is_not_settled_again_when_its_wait_fails(
+    broker: RedisBroker, waker: Waker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = broker.consumer(["celery"], "w@host", waker)
+    # Of a task that was acknowledged before it ran; its retry must be sent once.
+    ended = Outcome(Delivery(message(), None, "celery"), follow=[message(1, queue="other")])
+
+    def fail(*args: object) -> bool:
+        raise OperationalError("the connection was reset")
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(consumer, "_wait", fail)
+        with pytest.raises(OperationalError):
+            consumer.turn([ended], 1, 0.1)
+    consumer.turn([ended], 1, 0.0)
+    assert [info.ready for info in broker.queues(["other"]) if info.name == "other"] == [1]
+    consumer.turn([Outcome(ended.delivery, follow=[message(2, queue="other")])], 1, 0.0)
+    assert [info.ready for info in broker.queues(["other"]) if info.name == "other"] == [2]
+    consumer.close()
+
+
 def test_a_forgotten_script_is_loaded_again(broker: RedisBroker, server: RedisServer, waker: Waker) -> None:
     consumer = broker.consumer(["celery"], "w@h", waker)
     consumer.turn([], 10, 0.0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fastq._core.message import Message, Outcome, new_id
+from fastq._core.message import Delivery, Message, Outcome, new_id
 from fastq.backends.base import BackendOptions, StoredResult
 from fastq.backends.sqlite import SQLiteBackend
 from fastq.brokers.base import BrokerOptions
@@ -230,6 +230,29 @@ def test_an_idle_worker_writes_nothing(path: Path) -> None:
         before = db.execute("PRAGMA data_version").fetchone()
         consumer.turn((), 1, 0.2)
         assert db.execute("PRAGMA data_version").fetchone() == before
+    consumer.close()
+    broker.close()
+    waker.close()
+
+
+def test_what_a_turn_has_settled_is_not_settled_again_when_its_wait_fails(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = SQLiteBroker(f"sqlite:///{path}", BrokerOptions())
+    waker = Waker()
+    consumer = broker.consumer(["q"], "w@here", waker)
+    # Of a task that was acknowledged before it ran; its retry must be sent once.
+    ended = Outcome(Delivery(message(), None, "q"), follow=[message("other")])
+
+    def fail(*args: object) -> bool:
+        raise OperationalError("the disk is gone")
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(consumer, "_finds_work", fail)
+        assert consumer.turn([ended], 1, 0.1) == []
+        with pytest.raises(OperationalError):
+            consumer.turn((), 1, 0.1)
+    assert [(info.name, info.ready) for info in broker.queues(["other"])] == [("other", 1)]
     consumer.close()
     broker.close()
     waker.close()

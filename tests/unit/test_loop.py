@@ -1,6 +1,7 @@
 """The worker's loop, with a consumer and a pool that do as the test says."""
 
 import logging
+import threading
 
 import pytest
 
@@ -12,6 +13,7 @@ from fastq._core.window import PrefetchWindow
 from fastq.exceptions import OperationalError
 from fastq.wakeup import Waker
 from fastq.worker import loop as loop_module
+from fastq.worker.heartbeat import Heartbeat
 from fastq.worker.loop import Loop
 from fastq.worker.state import WorkerState
 
@@ -294,6 +296,41 @@ def test_a_stop_hands_back_what_did_not_start(app):
     consumer, _ = serve(app, [[delivery(1), delivery(2), delivery(3)]], pool=pool)
     actions = {outcome.delivery.tag: outcome.action for outcome in consumer.settled()}
     assert actions == {1: Action.ACK, 2: Action.RETURN, 3: Action.RETURN}
+
+
+def test_a_stop_waits_for_the_beat_that_is_at_the_consumer(app):
+    locked = []
+
+    class Watched(FakePool):
+        def take_back(self):
+            locked.append(loop._lock.locked())
+            return super().take_back()
+
+    loop = make_loop(app, FakeConsumer([]), Watched())
+    loop._consumer = loop._open_consumer()
+    loop.stop(10.0)
+    assert loop._is_over()
+    assert locked == [True]
+    loop._waker.close()
+
+
+def test_a_heartbeat_outlives_a_turn_that_fails(app, caplog):
+    beaten = threading.Event()
+
+    class Failing:
+        beats = 0
+
+        def beat(self):
+            self.beats += 1
+            if self.beats == 1:
+                raise RuntimeError("no turn")
+            beaten.set()
+
+    heartbeat = Heartbeat(Failing())
+    with heartbeat:
+        assert beaten.wait(10.0)
+    heartbeat.stop()
+    assert "no turn" in caplog.text
 
 
 def test_a_lost_claim_does_not_start_any_more(app):

@@ -79,7 +79,7 @@ class RedisConsumer(Consumer):
             self._queues.sort()
         self._connection: Connection | None = None
         self._adopted: list[Delivery] = []  # claimed by a turn whose reply was lost
-        self._committed: list[Outcome] = []  # of a turn whose reply was lost, and which took place
+        self._committed: list[Outcome] = []  # have taken effect in a call of `turn` that failed afterwards
         self._owed: list[Outcome] = []  # handed over, and still to be settled
         self._turns = 0  # counts all turns: the queues take turns to be first
         self._is_tracked = False
@@ -260,6 +260,8 @@ class RedisConsumer(Consumer):
         if posted.renews:
             self._renew_at = now + self._options.lease / 6
         self._codec.settled(posted.outcomes)
+        if not posted.is_ours:
+            self._committed += posted.outcomes
         found = self._codec.deliveries(reply, posted.first_id)
         self._is_quiet = posted.waits and posted.asked > 0 and not found and self._is_tracked
         self._due_at = now + reply[1] / 1000 if reply[1] >= 0 else math.inf

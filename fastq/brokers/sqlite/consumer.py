@@ -93,7 +93,12 @@ class SQLiteConsumer(Consumer):
         taken = self._step(outcomes, room)
         while not taken:
             is_over = self._pause.until(deadline)
-            taken = self._step((), room)
+            try:
+                taken = self._step((), room)
+            except OperationalError:
+                if not outcomes:
+                    raise
+                return []  # they are settled, so this turn has not failed; the next one will
             if is_over:
                 break
         return taken

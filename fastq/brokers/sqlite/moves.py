@@ -74,8 +74,9 @@ def bury(db: sqlite3.Connection, number: int, message: Message | None, reason: s
     """Move a claimed message to the dead set; *message* is what it says, None if that can't be read."""
     name = message.id if message is not None and message.id else f"message-{number}"
     task = "" if message is None else message.task
+    told = reason.encode("utf-8", "replace").decode()  # SQLite takes no lone surrogates
     db.execute(SQL["delete_claim"], (number,))
-    db.execute(SQL["bury"], (number, name, task, reason, now))
+    db.execute(SQL["bury"], (number, name, task, told, now))
 
 
 def give_back(db: sqlite3.Connection, ids: Sequence[int]) -> None:
