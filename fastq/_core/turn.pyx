@@ -93,6 +93,7 @@ cdef class TurnCodec:
     cdef Py_ssize_t _constant_count
     cdef Packer _packer
     cdef Py_ssize_t _count
+    cdef double _now
 
     def __init__(self, bytes sha, bytes epoch, bytes leases, bytes turn, list queues, steps, destination, *,
                  int max_redeliveries=3, bytes result_prefix=None, bytes ttl=b"", bytes failure_ttl=b""):
@@ -125,16 +126,18 @@ cdef class TurnCodec:
         return self.held
 
     def request(self, outcomes, long long number, long long lease_ms, long long room, long long first_id,
-                bint waits, long long rotation) -> bytes:
+                bint waits, long long rotation, double now) -> bytes:
         """The command for turn *number*.
 
         It claims up to *room* messages under ids from *first_id* on. Outcomes whose
-        claim is not held (any more) are left out.
+        claim is not held (any more) are left out. *now* is this machine's unix time in
+        seconds: the server reckons what is parked by its own.
         """
         cdef Packer packer = self._packer
         cdef Py_ssize_t begin
         cdef bytes packed, header
         cdef list live = self._live(outcomes)
+        self._now = now
         packer.clear()
         packer.put_raw(PyBytes_AS_STRING(BEFORE_TURN), HEADROOM)
         packer.put_raw(PyBytes_AS_STRING(self._constant), PyBytes_GET_SIZE(self._constant))
@@ -187,8 +190,9 @@ cdef class TurnCodec:
             packer.put_bulk(b"G", 1)
             packer.put(outcome.delivery.message.id)
             packer.put(self._failure_ttl if outcome.state == "FAILURE" else self._ttl)
+            packer.put_bulk(b"1" if outcome.state == "SUCCESS" else b"0", 1)
             packer.put(outcome.result)
-            self._count += 4
+            self._count += 5
         if plain:
             packer.put_bulk(b"R", 1)
             packer.put_number(len(plain))
@@ -244,7 +248,8 @@ cdef class TurnCodec:
         elif outcome.action == RETURN:
             self._put_all((b"U", number, delivery.tag, queue.ready[step]))
         elif outcome.action == PARK:
-            self._put_all((b"W", number, delivery.tag, outcome.until, self._steps[step]))
+            seconds = max(outcome.until - self._now, 0.0)
+            self._put_all((b"W", number, delivery.tag, seconds, self._steps[step]))
         elif outcome.action == BURY:
             reason = (outcome.reason or "").replace("\0", " ").encode("utf-8", "replace")
             self._put_all((b"B", number, delivery.tag, queue.dead, queue.entries, reason))

@@ -205,6 +205,18 @@ def test_follow_ups_result_and_ack_take_effect_together(harness: Harness) -> Non
     assert broker.locate("first", ["q"]) is None
 
 
+def test_a_success_of_a_redelivered_message_is_kept_whatever_its_bytes(harness: Harness) -> None:
+    backend = harness.open_backend()
+    broker = harness.open()
+    broker.publish([message(id="twice")])
+    consumer = harness.consume("q", backend=backend)
+    settle(consumer, Outcome(take_one(consumer), Action.REDELIVER))
+    settle(consumer, Outcome(take_one(consumer), state="SUCCESS", result=b"\x80opaque"))
+    broker.publish([message(id="twice")])
+    settle(consumer, Outcome(take_one(consumer), state="FAILURE", result=b"late"))
+    assert backend.fetch(["twice"]) == [b"\x80opaque"]
+
+
 def test_without_a_backend_no_result_is_committed(harness: Harness) -> None:
     consumer = harness.consume("q")
     assert not consumer.commits_results

@@ -239,6 +239,7 @@ class RedisConsumer(Consumer):
             self._next_id,
             waits,
             self._turns % len(self._queues) if self._rotates else 0,
+            time.time(),
         )
         self._turns += 1
         # A copy: the caller may add to its list what ends before the reply is known to be lost.

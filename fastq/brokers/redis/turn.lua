@@ -8,14 +8,14 @@
 --       1 if the caller will wait for more, number of the queue to begin with (from 0),
 --       then records, each a letter and its fields:
 --         R n (task id, document)*n          store and announce results
---         G task id, ms it is kept, document       the same, unless a SUCCESS is stored
+--         G task id, ms it is kept, '1' for a SUCCESS, document       the same, unless a SUCCESS is stored
 --         P list, envelope                   publish to a ready list
 --         D delayed, due, member             publish to the schedule
 --         A queue, n (claim id)*n            acknowledge
 --         Q queue, claim id, list            requeue at the tail
 --         H queue, claim id, list, dead, entries, most redeliveries   back to the head, counted, or bury
 --         U queue, claim id, list            back to the head, uncounted: it did not start
---         W queue, claim id, due, step       park in the schedule
+--         W queue, claim id, seconds, step   park in the schedule for so long
 --         B queue, claim id, dead, entries, reason   bury
 --         S started, claim id                forget that it was started
 -- Returns {1, ms until the next message is due or -1, then pairs of list number (from 0) and array of envelopes};
@@ -57,8 +57,8 @@ end
 
 function apply.G(i)
   local key = result_prefix .. ARGV[i]
-  store_unless_success(key, ARGV[i + 1], ARGV[i + 2])
-  return i + 3
+  store_unless_success(key, ARGV[i + 1], ARGV[i + 3], ARGV[i + 2] == '1')
+  return i + 4
 end
 
 function apply.P(i)
@@ -113,7 +113,10 @@ function apply.W(i)
       local name = string.gsub(epoch .. '-' .. ARGV[i + 1], ':', '.')
       member = step .. '~' .. name .. ':' .. envelope
     end
-    redis.call('ZADD', delayed, ARGV[i + 2], member)
+    -- By the server's clock, which decides when it is due: the worker's may be behind.
+    local time = redis.call('TIME')
+    local due = time[1] + time[2] / 1000000 + tonumber(ARGV[i + 2])
+    redis.call('ZADD', delayed, string.format('%.6f', due), member)
   end
   return i + 4
 end
