@@ -215,7 +215,8 @@ class Retry(TaskPredicate):
     """Raised by ``Task.retry``: the task runs again later.
 
     *when* is a countdown in seconds or the moment as a datetime. *exc* is the error that led here,
-    or its text; `excs` is its text in both cases. *sig* is the signature to send in eager mode.
+    or its text; `excs` is its text in both cases. *sig* is the call to repeat in eager mode,
+    as (args, kwargs).
     """
 
     def __init__(

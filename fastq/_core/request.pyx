@@ -82,12 +82,13 @@ cdef class Context:
         """Where the message came from: exchange, routing_key, priority, redelivered."""
         if self.message is None:
             return None
-        return {
+        info = {
             "exchange": self.message.exchange,
             "routing_key": self.message.routing_key,
             "priority": self.message.priority,
             "redelivered": self.redelivered > 0,
         }
+        return info | {"is_eager": True} if self.is_eager else info
 
     @property
     def callbacks(self):

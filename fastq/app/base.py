@@ -12,6 +12,7 @@ from datetime import datetime, timezone, tzinfo
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from fastq import serialization, signals
@@ -225,7 +226,11 @@ class FastQ:
             "__wrapped__": function,
             **options,
         }.items():
-            setattr(task, option, value)
+            # A function in place of a method becomes one, as in Celery.
+            is_method = isinstance(value, FunctionType) and isinstance(
+                getattr(kind, option, None), FunctionType
+            )
+            setattr(task, option, MethodType(value, task) if is_method else value)
         return self.register_task(task)
 
     def register_task(
@@ -299,7 +304,8 @@ class FastQ:
     ) -> AsyncResult[Any]:
         """Publish the *messages* of one call and return its result."""
         message = messages[0]
-        if options.get("retry") is False:
+        retry = options.get("retry")
+        if retry is False or (retry is None and not self.conf.task_publish_retry):
             self.publish(messages, 0.0)
         else:
             self.publish(messages, (options.get("retry_policy") or sending.NO_OPTIONS).get("timeout"))

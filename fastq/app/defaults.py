@@ -114,9 +114,8 @@ _BROKER = (
     S(
         "broker_connection_max_retries",
         COUNT,
-        100,
-        "Attempts to connect; None or 0: without end.",
-        nullable=True,
+        None,
+        "Attempts in a row to connect, before a worker gives up; None or 0: without end.",
     ),
     S("broker_connection_retry", BOOL, True, "Connect again when the connection is lost."),
     S(
@@ -205,9 +204,9 @@ _TASK = (
     S("task_max_redeliveries", COUNT, 3, "How often a task whose worker died runs again, before it is dead."),
     S(
         "task_protocol",
-        one_of(1, 2),
+        one_of(2),
         2,
-        "Version of the message protocol that is written.",
+        "Version of the message protocol that is written; version 1 is read, too, but not written.",
         old=("CELERY_TASK_PROTOCOL",),
     ),
     S("task_publish_deadline", SOME_SECONDS, 5.0, "Seconds in which a message is sent, retries included."),

@@ -76,13 +76,12 @@ class Router:
 
     def _find(self, name: str, options: Mapping[str, Any], args: Any, kwargs: Any, task: Any) -> Route:
         merged = dict(options)
-        if not options.get("queue"):
-            for router in self._routers:
-                answer = router(name, args, kwargs, dict(options), task)
-                if answer:
-                    routed = {"queue": answer} if isinstance(answer, str) else dict(answer)
-                    merged = routed | {key: value for key, value in options.items() if value is not None}
-                    break
+        for router in self._routers:
+            answer = router(name, args, kwargs, dict(options), task)
+            if answer:
+                routed = {"queue": answer} if isinstance(answer, str) else dict(answer)
+                merged = routed | {key: value for key, value in options.items() if value is not None}
+                break
         queue = merged.pop("queue", None)
         exchange = merged.pop("exchange", None)
         routing_key = merged.pop("routing_key", None)

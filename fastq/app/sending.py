@@ -62,20 +62,24 @@ class SendOptions(TypedDict, total=False):
 KNOWN_OPTIONS = frozenset(SendOptions.__annotations__)
 CANVAS_OPTIONS = frozenset({"link", "link_error", "chord", "chain"})
 NO_OPTIONS: dict[str, Any] = {}
+TRANSIENT, PERSISTENT = 1, 2
+DELIVERY_MODES: dict[Any, int] = {"transient": TRANSIENT, "persistent": PERSISTENT}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise `TypeError` for an option that no call takes, naming the nearest that one does."""
     for name in options:
-        if name in KNOWN_OPTIONS:
-            continue
         if name in CANVAS_OPTIONS:
-            if options[name]:
-                raise FastQError(
-                    f"the option {name!r} belongs to canvas, which this version does not have yet"
-                )
-            continue
-        raise TypeError(f"apply_async takes no option {name!r}{nearest_name(name, KNOWN_OPTIONS)}")
+            refuse_canvas(options)
+        elif name not in KNOWN_OPTIONS:
+            raise TypeError(f"apply_async takes no option {name!r}{nearest_name(name, KNOWN_OPTIONS)}")
+
+
+def refuse_canvas(options: Mapping[str, Any]) -> None:
+    """Raise `FastQError` if *options* ask for more tasks to follow."""
+    for name in CANVAS_OPTIONS:
+        if options.get(name):
+            raise FastQError(f"the option {name!r} belongs to canvas, which this version does not have yet")
 
 
 # This process as messages name their sender; and how often it has forked, so that a child makes
@@ -120,11 +124,34 @@ class Composer:
         """The messages of one call: one, or one for each queue that a topic or fanout exchange reaches."""
         if task is not None and task.dump_models is not None:
             args, kwargs = task.dump_models(args, kwargs)
+        request = current_request()
+        conf = self._app.conf
+        if conf.task_inherit_parent_priority and request is not None and request.message is not None:
+            options = {"priority": request.message.priority, **options}
         announce = None
         if signals.before_task_publish.receivers:
             announce = self._announcement(name, options, args, kwargs, task)
         template = self.template(name, task, options, args, kwargs)
-        return template.messages(args, kwargs, current_request(), options.get("task_id"), announce)
+        return template.messages(args, kwargs, request, options.get("task_id"), announce)
+
+    def compose_in_place(
+        self, task: Task[..., Any], args: Any, kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Message:
+        """The message of a call that runs here: its arguments are shown, but need not be written."""
+        shown = {"argsrepr": preview(tuple(args)), "kwargsrepr": preview(dict(kwargs)), **options}
+        template = self.template(task.name, task, shown, args, kwargs)
+        return template.messages((), {}, current_request(), options.get("task_id"))[0]
+
+    def travelled(
+        self, task: Task[..., Any], args: Any, kwargs: Any, options: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
+        """The arguments as a worker would get them, so that eager mode finds what can't be sent."""
+        if task.dump_models is not None:
+            args, kwargs = task.dump_models(args, kwargs)
+        serializer = options.get("serializer") or task.serializer or self._app.conf.task_serializer
+        content_type, encoding, data = serialization.dumps((args, kwargs), serializer)
+        args, kwargs = serialization.loads(data, content_type, encoding, frozenset({content_type}))
+        return args, kwargs
 
     def compose_many(
         self, task: Task[..., Any], calls: Iterable[tuple[Any, Any]], options: Mapping[str, Any]
@@ -143,7 +170,7 @@ class Composer:
                 yield template.messages(args, kwargs, request)
                 continue
             yield self.compose(task.name, task, args, kwargs, options)
-            if is_plain and self._app.router.is_static:
+            if is_plain and self._app.router.is_static and not self._app.conf.task_inherit_parent_priority:
                 template = self.template(task.name, task, options, args, kwargs)
 
     def template(
@@ -167,6 +194,9 @@ class Composer:
         properties: dict[str, Any] = {}
         if task is not None and task.ignore_result:
             headers["ignore_result"] = True
+        mode = DELIVERY_MODES.get(conf.task_default_delivery_mode, conf.task_default_delivery_mode)
+        if mode != PERSISTENT:  # which is what a message without this property is
+            properties["delivery_mode"] = mode
         _apply_options(app, options, headers, properties)
         serializer = options.get("serializer") or (conf.task_serializer if task is None else task.serializer)
         method = options.get("compression") or (conf.task_compression if task is None else task.compression)
@@ -236,10 +266,10 @@ def _apply_options(
     if countdown is not None:
         headers["eta"] = from_now(app, countdown).isoformat()
     elif eta is not None:
-        headers["eta"] = (aware(app, eta) if isinstance(eta, datetime) else from_now(app, eta)).isoformat()
+        headers["eta"] = _moment(app, eta).isoformat()
     expires = options.get("expires")
     if expires is not None:
-        expires = aware(app, expires) if isinstance(expires, datetime) else from_now(app, expires)
+        expires = _moment(app, expires)
         headers["expires"] = expires.isoformat()
         properties["expiration"] = str(max(0, int((expires - app.now_utc()).total_seconds() * 1000)))
     for option, header in (
@@ -263,7 +293,7 @@ def _apply_options(
         properties["reply_to"] = options["reply_to"]
     mode = options.get("delivery_mode")
     if mode is not None:
-        properties["delivery_mode"] = {"transient": 1, "persistent": 2}.get(mode, mode)
+        properties["delivery_mode"] = DELIVERY_MODES.get(mode, mode)
 
 
 def retry_of(
@@ -276,14 +306,18 @@ def retry_of(
     kwargs: Any = None,
     options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Message:
-    """The message that runs *message*'s task again at *eta*: the same in everything that is not given."""
+    """The message that runs *message*'s task again at *eta*: the same in everything that is not given.
+
+    Raises `EncodeError` here, in the task, and not where the worker sends it.
+    """
     headers = {key: value for key, value in message.headers.items() if not key.startswith("x-death")}
     properties = {
         key: value
         for key, value in message.properties.items()
         if key not in ("delivery_tag", "delivery_info")
     }
-    headers["parent_id"] = message.id
+    if not headers.get("parent_id"):
+        headers["parent_id"] = message.id
     body = message.body
     if args is not None or kwargs is not None:
         old = app.load_body(message)
@@ -300,7 +334,7 @@ def retry_of(
     # A schedule is looked into by fastq's workers alone; that one of them serves this queue is known,
     # of another queue it is not. What is due already is for anyone.
     is_parked = eta > app.now_utc() and not (moved and app.broker.has_celery_peers)
-    return Message(
+    again = Message(
         message.task,
         message.id,
         headers,
@@ -314,11 +348,20 @@ def retry_of(
         priority=options.get("priority", message.priority),
         due=eta.timestamp() if is_parked else None,
     )
+    again.envelope()
+    return again
 
 
 def from_now(app: FastQ, seconds: float | timedelta) -> datetime:
     """The UTC time *seconds* from now."""
     return app.now_utc() + (seconds if isinstance(seconds, timedelta) else timedelta(seconds=float(seconds)))
+
+
+def _moment(app: FastQ, when: datetime | timedelta | float | str) -> datetime:
+    """The UTC time that an eta or an expiry stands for; text is in ISO 8601."""
+    if isinstance(when, str):
+        when = datetime.fromisoformat(when.replace("Z", "+00:00"))
+    return aware(app, when) if isinstance(when, datetime) else from_now(app, when)
 
 
 def aware(app: FastQ, when: datetime) -> datetime:

@@ -116,7 +116,8 @@ class Task(Generic[P, R]):
     # plain data; None: neither is asked for.
     check_arguments: Callable[..., None] | None = None
     dump_models: Callable[[Any, Any], tuple[Any, Any]] | None = None
-    override_max_retries: int | None = None
+    override_max_retries: int | None = None  # for autoretry, before retry_kwargs; of a run: what retry() said
+    names_shadow: bool = False  # whether `shadow_name` has anything to say
     _is_ready = False
 
     # -- being defined --------------------------------------------------------
@@ -145,6 +146,12 @@ class Task(Generic[P, R]):
         self.message_options = {
             option: value for option in MESSAGE_OPTIONS if (value := getattr(self, option)) is not None
         }
+        if self.time_limit and self.soft_time_limit and self.soft_time_limit > self.time_limit:
+            raise ValueError(
+                f"the task {self.name} has soft_time_limit={self.soft_time_limit}, which is more than its "
+                f"time_limit={self.time_limit}: it would never be reached"
+            )
+        self.names_shadow = getattr(self.shadow_name, "__func__", None) is not Task.shadow_name
         self.check_arguments = argument_check(self.run, self.name) if self.typing else None
         self._is_ready = True
 
@@ -188,7 +195,10 @@ class Task(Generic[P, R]):
         if options:
             sending.check_options(options)
         merged = {**self.message_options, **options} if self.message_options else options
+        if self.names_shadow and not merged.get("shadow"):
+            merged = {**merged, "shadow": self.shadow_name(args, kwargs, merged)}
         if app.conf.task_always_eager:
+            args, kwargs = app.composer.travelled(self, args, kwargs, merged)
             return self.apply(args, kwargs, **options)
         return app.send(app.composer.compose(self.name, self, args, kwargs, merged), merged, self)
 
@@ -239,14 +249,15 @@ class Task(Generic[P, R]):
         self.prepare()
         args = () if args is None else args
         kwargs = {} if kwargs is None else dict(kwargs)
-        options.pop("task_id", None)
+        sending.refuse_canvas(options)
         known = {name: value for name, value in options.items() if name in sending.KNOWN_OPTIONS}
-        known.update(retries=retries, **({"task_id": task_id} if task_id else {}))
-        message = app.composer.compose(self.name, self, args, kwargs, self.message_options | known)[0]
+        known |= {"retries": retries, "task_id": task_id}
+        message = app.composer.compose_in_place(self, args, kwargs, self.message_options | known)
         outcome, value, traceback = app.tracer().apply(
             Delivery(message, None, message.queue), self, args, kwargs
         )
-        if outcome.state == states.RETRY:
+        if isinstance(value, Retry) and value.sig is not None:
+            args, kwargs = value.sig
             return self.apply(args, kwargs, throw=throw, retries=retries + 1, task_id=message.id, **options)
         if outcome.state in states.EXCEPTION_STATES and (
             app.conf.task_eager_propagates if throw is None else throw
@@ -289,15 +300,19 @@ class Task(Generic[P, R]):
         """Have the task run again later, under the same id; raises `Retry` to end this run.
 
         The message is published in the commit that settles this run, so there is never
-        neither or both of them. When *max_retries* are used up, *exc* is raised or, without
-        one, `MaxRetriesExceededError`.
+        neither or both of them; of several retries of one run the last one counts. When
+        *max_retries* are used up, *exc* is raised or, without one, `MaxRetriesExceededError`.
+        *options* are those of `apply_async`.
         """
+        sending.check_options(options)
         request = self.request
+        if isinstance(exc, type):
+            exc = exc()
         if request.called_directly:
             raise exc if exc is not None else Retry("Task can be retried", None)
         retries = request.retries + 1
         if max_retries is not None:
-            self.override_max_retries = max_retries
+            request.update(override_max_retries=max_retries)
         limit = self.max_retries if max_retries is None else max_retries
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
@@ -310,7 +325,10 @@ class Task(Generic[P, R]):
                 task_args=request.args,
                 task_kwargs=request.kwargs,
             )
-        again = Retry(exc=exc, when=eta if eta is not None else countdown, is_eager=request.is_eager)
+        call = (request.args if args is None else args, request.kwargs if kwargs is None else kwargs)
+        again = Retry(
+            exc=exc, when=eta if eta is not None else countdown, is_eager=request.is_eager, sig=call
+        )
         if not request.is_eager and request.message is not None:
             message = sending.retry_of(
                 self.app,
@@ -321,7 +339,8 @@ class Task(Generic[P, R]):
                 kwargs=kwargs,
                 options=options,
             )
-            request.follow = [*(request.follow or ()), message]
+            others = [each for each in request.follow or () if each.id != message.id]
+            request.follow = [*others, message]
         if throw:
             raise again
         return again
@@ -331,8 +350,8 @@ class Task(Generic[P, R]):
         if isinstance(exc, self.dont_autoretry_for) or not isinstance(exc, self.autoretry_for):
             return exc
         options = dict(self.retry_kwargs)
-        if self.override_max_retries is not None:
-            options.setdefault("max_retries", self.override_max_retries)
+        if (most := self.request.get("override_max_retries", self.override_max_retries)) is not None:
+            options["max_retries"] = most
         if self.retry_backoff:
             factor = max(1.0, float(self.retry_backoff))
             doublings = min(self.request.retries, MAX_DOUBLINGS)
@@ -348,8 +367,15 @@ class Task(Generic[P, R]):
             return final
 
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
-        """Store *state*, a custom one as a rule, and *meta* for the task, to be seen by who waits for it."""
-        self.app.store_state(task_id or self.request.id, state or states.STARTED, meta, self.request)
+        """Store *state*, a custom one as a rule, and *meta* for the task, to be seen by who waits for it.
+
+        Raises `ValueError` outside of a run, unless *task_id* says which one is meant.
+        """
+        request = self.request
+        task_id = task_id or request.id
+        if not task_id:
+            raise ValueError(f"{self.name} does not run here: update_state needs the task_id of a run")
+        self.app.store_state(task_id, state or states.STARTED, meta, request)
 
     def store_started(self, request: Context) -> None:
         """Store STARTED, with the process and node that run it."""
@@ -360,6 +386,10 @@ class Task(Generic[P, R]):
         )
 
     # -- handlers, for subclasses ---------------------------------------------
+
+    def shadow_name(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str | None:
+        """Name to show in place of the task's for this call; None: the task's own."""
+        return None
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Called in the worker before the task runs; what it raises fails the task."""

@@ -69,7 +69,7 @@ class Heartbeat:
                 self._beat()
 
     def _beat(self) -> None:
-        """Take a turn; without this thread a long task would lose the lease, so it goes on after any fault."""
+        """Take a turn. A fault must not end this thread: without it a long task loses the lease."""
         try:
             self._loop.beat()
         except Exception:

@@ -182,17 +182,23 @@ class Worker:
             self._held_pidfile.release()
 
     def _make_loop(self) -> Loop:
-        backend = self.app.backend
+        conf, backend = self.app.conf, self.app.backend
         shares_store = backend is not None and backend.shares_store_with(self.app.broker)
         tracer = Tracer(self.app, self.hostname, max_redeliveries=self.app.conf.task_max_redeliveries)
+        rates = rate_limits({} if conf.worker_disable_rate_limits else self.app.tasks)
         return Loop(
             self._pool,
             lambda: self._open_consumer(backend if shares_store else None),
             waker=self._waker,
-            gate=Gate(self.app, tracer, dict(rate_limits(self.app.tasks))),
-            window=PrefetchWindow(self.concurrency or 1, self.app.conf.worker_prefetch_multiplier),
+            gate=Gate(self.app, tracer, dict(rates)),
+            window=PrefetchWindow(
+                self.concurrency or 1,
+                # A window of one message for each slot: none is taken before a slot is free.
+                1 if conf.worker_disable_prefetch else conf.worker_prefetch_multiplier,
+            ),
             store=None if shares_store else backend,
             state=WorkerState(),
+            max_retries=(conf.broker_connection_max_retries or None) if conf.broker_connection_retry else 0,
         )
 
     def _open_consumer(self, backend: Backend | None) -> Consumer:
@@ -201,6 +207,10 @@ class Worker:
         try:
             consumer.turn((), 0, 0.0)
         except OperationalError as exc:
+            conf = self.app.conf
+            retries = conf.broker_connection_retry_on_startup
+            if retries is False or (retries is None and not conf.broker_connection_retry):
+                raise
             logger.error("The broker is away: %s. It will be tried again until it answers.", exc)
             threading.Thread(
                 target=self._announce_later, args=(consumer,), name="fastq-ready", daemon=True

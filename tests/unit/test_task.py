@@ -9,7 +9,7 @@ import pytest
 
 from fastq import FastQ, Task, current_app, shared_task, signals
 from fastq.app.argument_check import argument_check, is_coroutine_function
-from fastq.exceptions import FastQError, MaxRetriesExceededError, NotRegistered
+from fastq.exceptions import EncodeError, FastQError, MaxRetriesExceededError, NotRegistered
 from fastq.result import EagerResult
 from fastq.topology import Exchange, Queue
 
@@ -370,3 +370,109 @@ def test_copies_for_several_queues_have_delivery_tags_of_their_own(app, sent):
     assert [message.queue for message in sent] == ["all", "errors"]
     assert len(set(tags)) == 2
     assert len({message.id for message in sent}) == 1
+
+
+def test_arguments_that_can_not_be_sent_are_found_by_eager_mode_alone(app):
+    @app.task
+    def show(value):
+        return type(value).__name__
+
+    assert show.apply((object(),)).get() == "object"
+    app.conf.task_always_eager = True
+    assert show.delay((1, 2)).get() == "list"
+    with pytest.raises(EncodeError):
+        show.delay(object())
+
+
+def test_an_eager_retry_has_its_new_arguments(app):
+    @app.task(bind=True)
+    def again(self, a, b=0):
+        if a == 1:
+            raise self.retry(args=(2,), kwargs={"b": 3})
+        return a, b, self.request.delivery_info["is_eager"]
+
+    assert again.apply((1,)).get() == (2, 3, True)
+
+
+def test_a_state_needs_a_run_to_belong_to(app):
+    @app.task
+    def idle():
+        pass
+
+    with pytest.raises(ValueError, match="task_id"):
+        idle.update_state(state="WAITING")
+
+
+def test_a_retry_knows_its_options(app):
+    @app.task(bind=True)
+    def again(self):
+        raise self.retry(countdwon=1)
+
+    with pytest.raises(TypeError, match="countdown"):
+        again.apply(throw=True)
+
+
+def test_functions_given_as_options_become_methods(app, sent):
+    def shadow_name(task, args, kwargs, options):
+        return f"{task.name} of {args[0]}"
+
+    @app.task(name="own", shadow_name=shadow_name)
+    def own(a):
+        pass
+
+    own.delay(1)
+    own.apply_async((1,), shadow="given")
+    assert [message.headers["shadow"] for message in sent] == ["own of 1", "given"]
+
+
+def test_a_soft_limit_above_the_hard_one_is_refused_where_it_is_declared(app):
+    @app.task(soft_time_limit=9, time_limit=3)
+    def limited():
+        pass
+
+    with pytest.raises(ValueError, match="soft_time_limit=9"):
+        app.finalize()
+
+
+def test_times_may_be_text(app, sent):
+    @app.task
+    def later():
+        pass
+
+    later.apply_async(eta="2030-01-01T00:00:00Z", expires="2031-01-01T00:00:00+01:00")
+    [message] = sent
+    assert message.headers["eta"] == "2030-01-01T00:00:00+00:00"
+    assert message.headers["expires"] == "2030-12-31T23:00:00+00:00"
+
+
+def test_a_child_inherits_its_parents_priority_where_that_is_set(app, sent):
+    @app.task
+    def child():
+        pass
+
+    @app.task
+    def parent():
+        child.delay()
+        child.apply_async(priority=3)
+
+    app.conf.task_inherit_parent_priority = True
+    parent.apply(priority=7)
+    assert [message.priority for message in sent] == [7, 3]
+
+
+def test_settings_of_publishing_hold(app, sent, monkeypatch):
+    @app.task
+    def plain():
+        pass
+
+    deadlines = []
+    publish = app.broker.publish
+    monkeypatch.setattr(
+        app.broker, "publish", lambda batch, deadline: (deadlines.append(deadline), publish(batch, deadline))
+    )
+    plain.delay()
+    app.conf.update(task_default_delivery_mode="transient", task_publish_retry=False)
+    plain.delay()
+    plain.apply_async(retry=True)
+    assert [message.properties.get("delivery_mode") for message in sent] == [None, 1, 1]
+    assert deadlines == [None, 0.0, None]

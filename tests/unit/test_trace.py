@@ -549,3 +549,57 @@ def test_only_the_pool_can_cancel_a_task_without_an_outcome(app):
     assert asyncio.run(run_async(delivery, lambda: False)).state == "FAILURE"
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(run_async(delivery, lambda: True))
+
+
+def test_of_several_retries_of_one_run_the_last_counts(app):
+    @app.task(bind=True)
+    def again(self):
+        try:
+            raise self.retry(countdown=1)
+        except Exception as exc:
+            raise self.retry(exc=exc, args=(2,)) from None
+
+    [message] = run(app, again).follow
+    assert json.loads(message.body)[0] == [2]
+
+
+def test_a_retry_that_can_not_be_written_fails_in_the_task(app):
+    @app.task(bind=True)
+    def again(self):
+        raise self.retry(headers={"x": object()})
+
+    outcome = run(app, again)
+    assert (outcome.follow, document(outcome)["result"]["exc_type"]) == (None, "EncodeError")
+
+
+def test_a_limit_of_retries_given_in_one_run_does_not_hold_in_another(app):
+    @app.task(bind=True, autoretry_for=(KeyError,), max_retries=1)
+    def again(self, more):
+        if more:
+            self.retry(max_retries=9, throw=False)
+        raise KeyError
+
+    assert run(app, again, True, retries=5).state == "RETRY"
+    assert run(app, again, False, retries=5).state == "FAILURE"
+
+
+def test_a_retry_of_a_class_of_exceptions_raises_one(app):
+    @app.task(bind=True)
+    def again(self):
+        raise self.retry(exc=KeyError)
+
+    assert document(run(app, again))["result"]["exc_type"] == "KeyError"
+
+
+def test_handlers_given_as_options_are_called(app):
+    seen = []
+
+    def on_success(task, retval, task_id, args, kwargs):
+        seen.append((task.name, retval))
+
+    @app.task(name="own", on_success=on_success)
+    def own():
+        return 1
+
+    run(app, own)
+    assert seen == [("own", 1)]

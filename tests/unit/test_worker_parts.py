@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from fastq.exceptions import ImproperlyConfigured
+from fastq import FastQ
+from fastq.exceptions import ImproperlyConfigured, OperationalError
 from fastq.wakeup import Waker
 from fastq.worker import stopping
 from fastq.worker.banner import prefetch_line
@@ -18,6 +19,7 @@ from fastq.worker.daemon import PidFile, drop_privileges, parse_umask
 from fastq.worker.nodes import expand, expand_path, node_name
 from fastq.worker.reload import changes, is_project_file, project_files
 from fastq.worker.stopping import SignalHandlers, stop_line
+from fastq.worker.worker import Worker
 
 
 def test_formats_expand_as_celerys_do():
@@ -230,3 +232,28 @@ def test_handlers_are_put_back():
 def test_stacks_of_all_threads_are_logged(caplog):
     stopping.log_stacks()
     assert "test_stacks_of_all_threads_are_logged" in caplog.text
+
+
+class NoBroker:
+    """A broker that is away."""
+
+    def consumer(self, *args):
+        return self
+
+    def turn(self, *args):
+        raise OperationalError("nobody answers")
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "settings", [{"broker_connection_retry": False}, {"broker_connection_retry_on_startup": False}]
+)
+def test_a_worker_that_shall_not_try_again_says_so_at_its_start(settings):
+    with FastQ("away", broker="memory://away", set_as_current=False, changes=settings) as app:
+        app._broker = NoBroker()
+        worker = Worker(app, pool="solo")
+        worker._waker = None
+        with pytest.raises(OperationalError):
+            worker._open_consumer(None)
