@@ -100,6 +100,7 @@ class Worker:
             "worker_max_memory_per_child": self.max_memory_per_child,
         }
         conf.override(**{name: value for name, value in given.items() if value is not None})
+        self.logfile = self.logfile or conf.worker_logfile
         if self.include:
             conf.include = [*conf.include, *self.include]
         default = DEFAULT_CONCURRENCY.get(self.pool_name) or available_cpus()
@@ -114,6 +115,7 @@ class Worker:
         """
         if self._is_prepared:
             return
+        self.pidfile = self.pidfile or self.app.conf.worker_pidfile
         if self.pidfile is not None:
             self._held_pidfile = PidFile(expand_path(self.pidfile, self.hostname))
             self._held_pidfile.acquire()
@@ -136,6 +138,8 @@ class Worker:
         self.queue_names = choose_queues(
             app.queue_names(), self.queues, self.exclude_queues, conf.task_create_missing_queues
         )
+        if conf.worker_direct:
+            self.queue_names.append(f"{self.hostname}.dq")  # Celery's name
         self._waker = Waker()
         self._pool = open_pool(self.pool_name, app, self._pool_options(), self._waker)
 

@@ -257,3 +257,22 @@ def test_a_worker_that_shall_not_try_again_says_so_at_its_start(settings):
         worker._waker = None
         with pytest.raises(OperationalError):
             worker._open_consumer(None)
+
+
+def test_a_worker_is_as_the_settings_say_where_no_option_does(tmp_path):
+    settings = {
+        "worker_direct": True,
+        "worker_logfile": str(tmp_path / "%n.log"),
+        "worker_pidfile": str(tmp_path / "%n.pid"),
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+    }
+    with FastQ("told", broker="memory://told", set_as_current=False, changes=settings) as app:
+        worker = Worker(app, pool="solo", hostname="w@here")
+        worker.prepare()
+        try:
+            assert worker.queue_names == ["celery", "w@here.dq"]
+            assert worker.logfile == settings["worker_logfile"]
+            assert (tmp_path / "w.pid").exists()
+        finally:
+            worker._end()
