@@ -91,7 +91,7 @@ class AsyncResult(Generic[R]):
         """
         if self.ignored:
             return None  # type: ignore[return-value]
-        if disable_sync_subtasks:
+        if disable_sync_subtasks and self._may_block():
             assert_will_not_block()
         if follow_parents and propagate and self.parent is not None:
             self.parent.get(timeout=timeout, disable_sync_subtasks=disable_sync_subtasks)
@@ -161,6 +161,10 @@ class AsyncResult(Generic[R]):
     def throw(self, *args: Any, **kwargs: Any) -> Any:
         """Raise what the task raised; the result if it returned."""
         return self.maybe_throw(*args, **kwargs)
+
+    def _may_block(self) -> bool:
+        """Whether `get` may wait for a task that a worker has still to run."""
+        return True
 
     # -- looking ----------------------------------------------------------------
 
@@ -317,9 +321,15 @@ class EagerResult(AsyncResult[R]):
     __slots__ = ()
 
     def __init__(
-        self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
+        self,
+        id: str,
+        ret_value: Any,
+        state: str,
+        traceback: str | None = None,
+        name: str | None = None,
+        app: FastQ | None = None,
     ) -> None:
-        super().__init__(id, task_name=name)
+        super().__init__(id, task_name=name, app=app)
         self._meta = {
             "status": state,
             "result": ret_value,
@@ -327,6 +337,10 @@ class EagerResult(AsyncResult[R]):
             "children": [],
             "name": name,
         }
+
+    def _may_block(self) -> bool:
+        """Whether it would in a worker: a `delay` that eager mode has run here stands for such a task."""
+        return bool(self.app.conf.task_always_eager)
 
     def forget(self) -> None:
         """Nothing is stored, so there is nothing to delete."""

@@ -265,7 +265,9 @@ class Task(Generic[P, R]):
             raise value
         if self.store_eager_result and outcome.result is not None and app.backend is not None:
             app.backend.store([StoredResult(message.id, str(outcome.state), outcome.result)])
-        return EagerResult(message.id, value, str(outcome.state), traceback=traceback, name=self.name)
+        return EagerResult(
+            message.id, value, str(outcome.state), traceback=traceback, name=self.name, app=app
+        )
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
         """The result of the run with *task_id*."""

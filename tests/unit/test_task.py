@@ -476,3 +476,22 @@ def test_settings_of_publishing_hold(app, sent, monkeypatch):
     plain.apply_async(retry=True)
     assert [message.properties.get("delivery_mode") for message in sent] == [None, 1, 1]
     assert deadlines == [None, 0.0, None]
+
+
+def test_a_task_may_have_the_result_of_another_that_it_ran_in_place(app):
+    @app.task
+    def inner():
+        return 5
+
+    @app.task
+    def applying():
+        return inner.apply().get()
+
+    @app.task
+    def sending():
+        return inner.delay().get()
+
+    assert applying.apply().get() == 5
+    app.conf.task_always_eager = True
+    with pytest.raises(RuntimeError, match="within a task"):  # in a worker it would wait
+        sending.delay().get()
