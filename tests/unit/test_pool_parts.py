@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastq import FastQ
 from fastq._core.limits import SignalTimer, ThreadLimits
-from fastq._core.message import Delivery, Message, Outcome
+from fastq._core.message import Action, Delivery, Message, Outcome
 from fastq.exceptions import SoftTimeLimitExceeded
 from fastq.wakeup import Waker
+from fastq.worker.pools.base import PoolOptions
 from fastq.worker.pools.coroutines import CoroutineRunner, Interruptible
 from fastq.worker.pools.frames import FrameDecoder, encode
 from fastq.worker.pools.mailbox import Mailbox
+from fastq.worker.pools.solo import SoloPool
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -220,3 +223,21 @@ def test_interruption_passes_through_what_the_coroutine_waits_for() -> None:
 
     asyncio.run(outer())
     assert cancelled == ["a", "b"]
+
+
+@pytest.mark.parametrize(("is_stopped", "action"), [(False, Action.REDELIVER), (True, Action.REQUEUE)])
+def test_a_task_that_a_stop_has_ended_counts_for_no_crash(is_stopped: bool, action: Action) -> None:
+    app, waker = FastQ("solo", broker="memory://solo", set_as_current=False), Waker()
+
+    @app.task(name="leave")
+    def leave() -> None:
+        if is_stopped:
+            pool.stop()
+        raise SystemExit
+
+    app.finalize()
+    pool = SoloPool(app, PoolOptions(), waker)
+    pool.submit([Delivery(Message("leave", "i", {}, b"[[],{},{}]", queue="q"), 1, "q")])
+    assert [outcome.action for outcome in pool.outcomes()] == [action]
+    waker.close()
+    app.close()

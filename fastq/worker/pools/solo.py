@@ -63,7 +63,11 @@ class SoloPool(Pool):
                 self._tracer.run_many(iter(self._next, None), self._done)
             except (SystemExit, Exception) as exc:
                 assert self._current is not None
-                self._done.append(exited(self._tracer, self._current[0], exc))
+                delivery = self._current[0]
+                if self._is_stopped:  # the stop has ended it, so it counts for no crash
+                    self._done.append(self._tracer.interrupted(delivery))
+                else:
+                    self._done.append(exited(self._tracer, delivery, exc))
         self._current = None
 
     def _next(self) -> Delivery | None:
