@@ -13,6 +13,7 @@ from fastq._core.preview import preview
 from fastq._core.request import current_request
 from fastq._core.template import Template
 from fastq.exceptions import FastQError, nearest_name
+from fastq.topology import queue_from
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
@@ -73,6 +74,9 @@ def check_options(options: Mapping[str, Any]) -> None:
             refuse_canvas(options)
         elif name not in KNOWN_OPTIONS:
             raise TypeError(f"apply_async takes no option {name!r}{nearest_name(name, KNOWN_OPTIONS)}")
+    priority = options.get("priority")
+    if priority is not None and not isinstance(priority, int):
+        raise TypeError(f"the priority is {priority!r}, not a whole number")
 
 
 def refuse_canvas(options: Mapping[str, Any]) -> None:
@@ -330,6 +334,7 @@ def retry_of(
     headers["retries"] = retries
     headers["eta"] = eta.isoformat()
     queue = options.get("queue") or message.queue
+    queue = queue if isinstance(queue, str) else queue_from(queue).name
     moved = queue != message.queue
     # A schedule is looked into by fastq's workers alone; that one of them serves this queue is known,
     # of another queue it is not. What is due already is for anyone.

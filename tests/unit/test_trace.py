@@ -11,6 +11,7 @@ from fastq import FastQ, Task, current_task, signals
 from fastq._core.message import Action, Delivery, Message
 from fastq._core.trace import Tracer
 from fastq.exceptions import Ignore, Reject
+from fastq.topology import Queue
 
 
 @pytest.fixture
@@ -603,3 +604,13 @@ def test_handlers_given_as_options_are_called(app):
 
     run(app, own)
     assert seen == [("own", 1)]
+
+
+def test_a_retry_goes_where_it_is_told_or_fails_in_the_task(app):
+    @app.task(bind=True)
+    def again(self, priority):
+        raise self.retry(queue=Queue("other"), priority=priority)
+
+    [message] = run(app, again, 3).follow
+    assert (message.queue, message.priority) == ("other", 3)
+    assert document(run(app, again, "high"))["result"]["exc_type"] == "TypeError"
