@@ -131,7 +131,7 @@ cdef class TurnCodec:
 
         It claims up to *room* messages under ids from *first_id* on. Outcomes whose
         claim is not held (any more) are left out. *now* is this machine's unix time in
-        seconds: the server reckons what is parked by its own.
+        seconds: where the server's is ahead, it parks for so much longer.
         """
         cdef Packer packer = self._packer
         cdef Py_ssize_t begin
@@ -248,8 +248,7 @@ cdef class TurnCodec:
         elif outcome.action == RETURN:
             self._put_all((b"U", number, delivery.tag, queue.ready[step]))
         elif outcome.action == PARK:
-            seconds = max(outcome.until - self._now, 0.0)
-            self._put_all((b"W", number, delivery.tag, seconds, self._steps[step]))
+            self._put_all((b"W", number, delivery.tag, outcome.until, self._steps[step], self._now))
         elif outcome.action == BURY:
             reason = (outcome.reason or "").replace("\0", " ").encode("utf-8", "replace")
             self._put_all((b"B", number, delivery.tag, queue.dead, queue.entries, reason))

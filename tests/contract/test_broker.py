@@ -239,7 +239,7 @@ def test_a_parked_message_comes_back_when_its_time_has_come(harness: Harness) ->
     settle(consumer, Outcome(take_one(consumer), Action.PARK, until=until))
     place = harness.open().locate("parked", ["q"])
     assert place is not None
-    assert place.state == "delayed" and place.until == pytest.approx(until, abs=1.0, rel=0)
+    assert place.state == "delayed" and place.until == pytest.approx(until, abs=0.01)
     assert take(consumer) == []
     delivery = take_one(consumer)
     assert time.time() >= until - 0.01

@@ -15,7 +15,7 @@
 --         Q queue, claim id, list            requeue at the tail
 --         H queue, claim id, list, dead, entries, most redeliveries   back to the head, counted, or bury
 --         U queue, claim id, list            back to the head, uncounted: it did not start
---         W queue, claim id, seconds, step   park in the schedule for so long
+--         W queue, claim id, due, step, the worker's time   park in the schedule
 --         B queue, claim id, dead, entries, reason   bury
 --         S started, claim id                forget that it was started
 -- Returns {1, ms until the next message is due or -1, then pairs of list number (from 0) and array of envelopes};
@@ -104,6 +104,9 @@ function apply.U(i)
   return i + 3
 end
 
+-- Seconds by which clocks may differ unheeded; the way of a request seems to be as much.
+local CLOCKS_AGREE = 0.1
+
 function apply.W(i)
   local delayed, step, envelope = KEYS[4 + 2 * ARGV[i]], ARGV[i + 3], take(ARGV[i], ARGV[i + 1])
   if envelope then
@@ -113,12 +116,13 @@ function apply.W(i)
       local name = string.gsub(epoch .. '-' .. ARGV[i + 1], ':', '.')
       member = step .. '~' .. name .. ':' .. envelope
     end
-    -- By the server's clock, which decides when it is due: the worker's may be behind.
-    local time = redis.call('TIME')
-    local due = time[1] + time[2] / 1000000 + tonumber(ARGV[i + 2])
-    redis.call('ZADD', delayed, string.format('%.6f', due), member)
+    local due, time = ARGV[i + 2], redis.call('TIME')
+    local ahead = time[1] + time[2] / 1000000 - tonumber(ARGV[i + 4])
+    -- A server whose clock is ahead would find it due too early, and the worker would park it again at once.
+    if ahead > CLOCKS_AGREE then due = string.format('%.6f', tonumber(due) + ahead) end
+    redis.call('ZADD', delayed, due, member)
   end
-  return i + 4
+  return i + 5
 end
 
 function apply.B(i)
