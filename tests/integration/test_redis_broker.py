@@ -447,3 +447,18 @@ def test_a_unix_socket_and_a_user_of_an_acl(server: RedisServer) -> None:
     with pytest.raises(OperationalError, match="WRONGPASS"):
         wrong.publish([message(3)])
     assert time.monotonic() - began < 1.0
+
+
+def test_a_worker_whose_clock_is_behind_does_not_get_back_at_once_what_it_parks(
+    broker: RedisBroker, waker: Waker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.publish([message(1)])
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    (early,) = consumer.turn([], 10, 0.0)
+    behind = time.time() - 60
+    monkeypatch.setattr("fastq.brokers.redis.consumer.time.time", lambda: behind)
+    parked = Outcome(early, Action.PARK, until=behind + 30)
+    assert consumer.turn([parked], 10, 0.2) == []
+    place = broker.locate("id-1", ["celery"])
+    assert place is not None and place.until == pytest.approx(behind + 90, abs=1.0, rel=0)
+    consumer.close()
