@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from fastq.backends.base import BackendOptions, StoredResult
 from fastq.backends.redis import RedisBackend
 from fastq.brokers.base import BrokerOptions, Consumer
 from fastq.brokers.redis.broker import RedisBroker
+from fastq.brokers.redis.connection import connect
+from fastq.brokers.redis.consumer import LAST_PAUSE
 from fastq.exceptions import OperationalError
 from fastq.wakeup import Waker
 
@@ -60,6 +63,13 @@ def ids(deliveries: list[Delivery]) -> list[str]:
 
 def done(deliveries: list[Delivery], **options: object) -> list[Outcome]:
     return [Outcome(delivery, Action.ACK, **options) for delivery in deliveries]  # type: ignore[arg-type]
+
+
+def calls_of(server: RedisServer, command: str) -> int:
+    """How often the server was sent *command* since its statistics were reset."""
+    stats = server.call("INFO", "commandstats")
+    found = re.search(rb"cmdstat_%b:calls=(\d+)" % command.encode(), stats)  # type: ignore[call-overload]
+    return int(found[1]) if found else 0
 
 
 def abandon(consumer: Consumer) -> None:
@@ -125,10 +135,35 @@ def test_an_idle_turn_sends_next_to_nothing(server: RedisServer, waker: Waker) -
     server.call("CONFIG", "RESETSTAT")
     for _ in range(20):
         consumer.turn([], 10, 0.05)
-    stats = server.call("INFO", "commandstats")
-    assert b"evalsha" not in stats  # type: ignore[operator]
+    assert calls_of(server, "evalsha") == 0
     consumer.close()
     broker.close()
+
+
+def test_changes_in_another_database_wake_a_worker_now_and_then(
+    broker: RedisBroker, server: RedisServer, waker: Waker
+) -> None:
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    consumer.turn([], 10, 0.0)
+    consumer.turn([], 10, 0.05)
+    elsewhere = connect(broker.endpoint._replace(db=1), 1.0)
+
+    def change() -> None:
+        for _ in range(500):
+            elsewhere.call_many([["LPUSH", "celery", "x"], ["LPOP", "celery"]], 1.0)
+            time.sleep(0.001)
+        waker.set()
+
+    server.call("CONFIG", "RESETSTAT")
+    thread = threading.Thread(target=change)
+    began = time.monotonic()
+    thread.start()
+    assert consumer.turn([], 10, 60.0) == []
+    seconds = time.monotonic() - began
+    thread.join()
+    assert 3 <= calls_of(server, "evalsha") <= seconds / LAST_PAUSE + 10
+    elsewhere.close()
+    consumer.close()
 
 
 def test_the_waker_ends_a_turn(broker: RedisBroker, waker: Waker) -> None:

@@ -35,7 +35,12 @@ CLAIMED_AT_ONCE = 512
 # When a turn was given as many messages as it asked for, and at least this many, the next ones are claimed
 # while these run: so server and worker do not wait for each other. A drain gains a third by it.
 AHEAD_FROM = 32
-FIRST_POLL, LAST_POLL = 0.001, 0.05  # seconds between looks where the server can't tell of changes
+# Seconds from one look that found nothing to the next: doubled each time, until something is found.
+FIRST_PAUSE = 0.001
+LAST_POLL = 0.05  # where the server can't tell of changes
+# Where it does, a change may lie in another database, for the server tells of key names alone, or another
+# worker was faster. A change that comes later than this after the last look is looked at once.
+LAST_PAUSE = 0.02
 
 
 class Posted(NamedTuple):
@@ -89,11 +94,13 @@ class RedisConsumer(Consumer):
         self._next_id: int  # of the next claim
         self._posted: deque[Posted]  # two at most: the newer one claims ahead
         self._is_quiet: bool  # nothing to claim when last looked, and the server tells of changes
+        self._is_told: bool  # the server told of a change after that
         # All monotonic, in seconds.
         self._renew_at: float
         self._restore_at: float
         self._due_at: float
-        self._poll_after: float
+        self._look_at: float  # no look for its own sake before this
+        self._pause: float
         self._begin_epoch()
 
     @property
@@ -104,7 +111,7 @@ class RedisConsumer(Consumer):
     def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
         """Settle, renew, move what is due and claim in one script; then wait for the server's word."""
         try:
-            return self._turn(outcomes, min(room, CLAIMED_AT_ONCE), time.monotonic() + timeout)
+            return self._turn(outcomes, min(room, CLAIMED_AT_ONCE), timeout)
         except OperationalError:
             self._disconnect()
             raise
@@ -162,7 +169,8 @@ class RedisConsumer(Consumer):
 
     # -- one turn ---------------------------------------------------------------------------
 
-    def _turn(self, outcomes: Sequence[Outcome], room: int, ends: float) -> list[Delivery]:
+    def _turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
+        ends = time.monotonic() + timeout
         connection = self._connection or self._connect()
         # What was posted by an earlier call is ours to see through.
         self._posted = deque(each._replace(is_ours=True) for each in self._posted)
@@ -180,7 +188,8 @@ class RedisConsumer(Consumer):
             if now >= self._restore_at:
                 self._adopt_posted(connection)
                 self._restore_expired(connection, now)
-            looks = room > 0 and (not self._is_quiet or now >= self._due_at)
+            is_told = not self._is_quiet and (now >= self._look_at or timeout <= 0)
+            looks = room > 0 and (is_told or now >= self._due_at)
             if outcomes or looks or self._posted or now >= self._renew_at:
                 found = self._exchange(connection, outcomes, room, now < ends, now)
                 outcomes = ()
@@ -266,9 +275,19 @@ class RedisConsumer(Consumer):
         found = self._codec.deliveries(reply, posted.first_id)
         self._is_quiet = posted.waits and posted.asked > 0 and not found and self._is_tracked
         self._due_at = now + reply[1] / 1000 if reply[1] >= 0 else math.inf
-        if found:
-            self._poll_after = FIRST_POLL
+        if posted.asked > 0:
+            self._plan_look(bool(found), now)
         return found
+
+    def _plan_look(self, has_found: bool, now: float) -> None:
+        """Keep looks that find nothing apart."""
+        if has_found:
+            self._pause = 0.0
+        elif self._is_told or not self._is_tracked:
+            last = LAST_PAUSE if self._is_tracked else LAST_POLL
+            self._pause = min(max(self._pause * 2, FIRST_PAUSE), last)
+        self._is_told = False
+        self._look_at = now + self._pause
 
     def _reply(self, connection: Connection) -> Any:
         reply = connection.read(self._patience)
@@ -335,8 +354,7 @@ class RedisConsumer(Consumer):
                 return False
         until = min(ends, self._renew_at, self._restore_at, self._due_at)
         if not self._is_quiet:
-            until = min(until, now + self._poll_after)
-            self._poll_after = min(self._poll_after * 2, LAST_POLL)
+            until = min(until, self._look_at)
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
         poll.register(self._waker.fileno(), select.POLLIN)
@@ -355,6 +373,7 @@ class RedisConsumer(Consumer):
             # None in place of the keys: all of them (FLUSHALL, or a full tracking table).
             if push[0] == b"invalidate" and (push[1] is None or not self._watched.isdisjoint(push[1])):
                 self._is_quiet = False
+                self._is_told = True
 
     # -- epochs and connections ---------------------------------------------------------------
 
@@ -373,7 +392,8 @@ class RedisConsumer(Consumer):
         self._posted = deque()
         self._renew_at = self._restore_at = 0.0
         self._due_at = math.inf
-        self._poll_after = FIRST_POLL
+        self._is_told = False
+        self._look_at = self._pause = 0.0
         stored: dict[str, Any] = {}
         if self._backend is not None:
             stored = {
