@@ -106,6 +106,7 @@ class FastQ:
         self._discoveries: list[tuple[Any, str | None]] = []
         self._lock = threading.RLock()
         self._broker: Broker | None = None
+        self._read_broker: Broker | None = None
         self._backend: Backend | None = None
         self._is_backend_open = False
         self._tracer: Tracer | None = None
@@ -497,21 +498,34 @@ class FastQ:
         if self._broker is None:
             with self._lock:
                 if self._broker is None:
-                    conf = self.conf
-                    url = conf.broker_write_url or conf.broker_url or EMBEDDED_URL
-                    self._broker = open_broker(
-                        url,
-                        BrokerOptions(
-                            transport_options=dict(conf.broker_transport_options),
-                            ssl=conf.broker_use_ssl,
-                            connect_timeout=conf.broker_connection_timeout,
-                            publish_deadline=conf.task_publish_deadline,
-                            lease=conf.worker_lease,
-                            max_redeliveries=conf.task_max_redeliveries,
-                            app_name=self.main or "fastq",
-                        ),
-                    )
+                    self._broker = self._open_broker(self.conf.broker_write_url)
         return self._broker
+
+    @property
+    def read_broker(self) -> Broker:
+        """Where workers consume and what has died lies: `broker`, unless ``broker_read_url`` is another."""
+        if self.conf.broker_read_url == self.conf.broker_write_url:
+            return self.broker
+        if self._read_broker is None:
+            with self._lock:
+                if self._read_broker is None:
+                    self._read_broker = self._open_broker(self.conf.broker_read_url)
+        return self._read_broker
+
+    def _open_broker(self, url: str | None) -> Broker:
+        conf = self.conf
+        return open_broker(
+            url or EMBEDDED_URL,
+            BrokerOptions(
+                transport_options=dict(conf.broker_transport_options),
+                ssl=conf.broker_use_ssl,
+                connect_timeout=conf.broker_connection_timeout,
+                publish_deadline=conf.task_publish_deadline,
+                lease=conf.worker_lease,
+                max_redeliveries=conf.task_max_redeliveries,
+                app_name=self.main or "fastq",
+            ),
+        )
 
     @property
     def backend(self) -> Backend | None:
@@ -520,7 +534,7 @@ class FastQ:
             with self._lock:
                 conf = self.conf
                 url = conf.result_backend
-                broker_url = conf.broker_url or EMBEDDED_URL
+                broker_url = conf.broker_write_url or EMBEDDED_URL
                 if url is None and broker_url.partition("://")[0] in EMBEDDED_SCHEMES:
                     url = broker_url
                 if url and url != "disabled" and url != "disabled://":
@@ -600,7 +614,7 @@ class FastQ:
 
     def close(self) -> None:
         """Close every connection and forget the app."""
-        for part in (self._broker, self._backend):
+        for part in (self._broker, self._read_broker, self._backend):
             if part is not None:
                 part.close()
         if self._executor is not None:

@@ -337,8 +337,9 @@ def retry_of(
     queue = queue if isinstance(queue, str) else queue_from(queue).name
     moved = queue != message.queue
     # A schedule is looked into by fastq's workers alone; that one of them serves this queue is known,
-    # of another queue it is not. What is due already is for anyone.
-    is_parked = eta > app.now_utc() and not (moved and app.broker.has_celery_peers)
+    # of another queue, or in another store, it is not. What is due already is for anyone.
+    is_served = not moved and app.read_broker is app.broker
+    is_parked = eta > app.now_utc() and (is_served or not app.broker.has_celery_peers)
     again = Message(
         message.task,
         message.id,

@@ -48,7 +48,7 @@ def list_entries(ctx: click.Context, queue: str | None, limit: int, as_json: boo
     """List the dead messages, newest first."""
     target = target_of(ctx)
     app = target.load_app_or_default()
-    entries = app.broker.dead(queue, limit)
+    entries = app.read_broker.dead(queue, limit)
     if as_json:
         print_json([summary(entry) for entry in entries])
         return
@@ -74,7 +74,7 @@ def list_entries(ctx: click.Context, queue: str | None, limit: int, as_json: boo
 def show(ctx: click.Context, id: str, as_json: bool) -> int:
     """Show one dead message: its reason, its arguments, its headers."""
     app = target_of(ctx).load_app_or_default()
-    entry = next((entry for entry in app.broker.dead(None, ALL_ENTRIES) if entry.id == id), None)
+    entry = next((entry for entry in app.read_broker.dead(None, ALL_ENTRIES) if entry.id == id), None)
     if entry is None:
         raise no_such_entry(id)
     fields = {**summary(entry), **content(app, entry)}
@@ -96,7 +96,7 @@ def show(ctx: click.Context, id: str, as_json: bool) -> int:
 def retry(ctx: click.Context, ids: tuple[str, ...], all_entries: bool, queue: str | None) -> int:
     """Send dead messages back to their queues, as if they had never been delivered."""
     chosen = choose(ids, all_entries)
-    count = target_of(ctx).load_app_or_default().broker.retry_dead(chosen, queue)
+    count = target_of(ctx).load_app_or_default().read_broker.retry_dead(chosen, queue)
     return report(count, chosen, "sent {} back to their queues")
 
 
@@ -110,7 +110,7 @@ def retry(ctx: click.Context, ids: tuple[str, ...], all_entries: bool, queue: st
 def drop(ctx: click.Context, ids: tuple[str, ...], all_entries: bool, queue: str | None, force: bool) -> int:
     """Delete dead messages; they are gone for good."""
     chosen = choose(ids, all_entries)
-    broker = target_of(ctx).load_app_or_default().broker
+    broker = target_of(ctx).load_app_or_default().read_broker
     if chosen is None and not force:
         held = sum(info.dead for info in broker.queues() if queue in (None, info.name))
         click.confirm(f"Delete {held:,} dead messages for good?", abort=True, err=True)

@@ -75,7 +75,7 @@ class Target:
             except Exception as exc:
                 raise user_code_error(exc, self.config) from exc
         if self.broker:
-            app.conf.override(broker_url=self.broker)
+            app.conf.override(broker_url=self.broker, broker_read_url=None, broker_write_url=None)
         if self.result_backend:
             app.conf.override(result_backend=self.result_backend)
         return app

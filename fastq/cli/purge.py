@@ -33,7 +33,7 @@ def purge(
     app = target_of(ctx).load_app_or_default()
     app.finalize()
     names = [name for name in queues or app.queue_names() if name not in exclude_queues]
-    held = {info.name: info for info in app.broker.queues(names)}
+    held = {info.name: info for info in app.read_broker.queues(names)}
     for name in queues:
         if name not in held:
             raise CommandError(f"no queue is named {name!r}{nearest_name(name, held)}", ExitCode.FAILED)
@@ -42,7 +42,7 @@ def purge(
     if total and not force:
         listed = ", ".join(f"{count:,} in {name!r}" for name, count in counts.items() if count)
         click.confirm(f"Remove {total:,} messages ({listed}) for good?", abort=True, err=True)
-    removed = {name: app.broker.purge(name) for name in counts if counts[name]}
+    removed = {name: app.read_broker.purge(name) for name in counts if counts[name]}
     if as_json:
         print_json(removed)
     elif not total:

@@ -36,7 +36,7 @@ def queues(ctx: click.Context, watch: float | None, as_json: bool) -> None:
     app = target.load_app_or_default()
     app.finalize()
     while True:
-        found = app.broker.queues(app.queue_names())
+        found = app.read_broker.queues(app.queue_names())
         if as_json:
             print_json([queue._asdict() for queue in found])
         else:

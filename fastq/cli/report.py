@@ -19,7 +19,10 @@ from fastq.version import __version__
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
+    from fastq.brokers.base import Broker
 
+# What can be reached or not, as the report names it; "read from" only where workers read from elsewhere.
+PLACES = ("broker", "read from", "results")
 PACKAGES = ("orjson", "hiredis", "click", "rich", "gevent", "msgpack", "celery", "kombu", "django")
 
 
@@ -41,7 +44,7 @@ def report(ctx: click.Context, as_json: bool) -> int:
     else:
         app.finalize()
         found.update(app_facts(app))
-        reachable = found["broker"]["error"] is None and (found["results"] or {}).get("error") is None
+        reachable = all(found[place]["error"] is None for place in PLACES if found.get(place))
     if as_json:
         print_json(found)
     else:
@@ -78,12 +81,18 @@ def app_facts(app: FastQ) -> dict[str, Any]:
         "settings": {
             key: repr(value) for key, value in app.conf.table(with_defaults=False, censored=True).items()
         },
-        "broker": {"at": app.broker.description(), "error": error_of(lambda: app.broker.queues())},
+        "broker": broker_facts(app.broker),
+        **({} if app.read_broker is app.broker else {"read from": broker_facts(app.read_broker)}),
         "results": None
         if backend is None
         else {"at": backend.description(), "error": error_of(lambda: backend.fetch(["fastq-report"]))},
         "environment": sorted(name for name in os.environ if name.startswith(("FASTQ_", "CELERY_"))),
     }
+
+
+def broker_facts(broker: Broker) -> dict[str, Any]:
+    """Where *broker* lies, and what is wrong with it."""
+    return {"at": broker.description(), "error": error_of(broker.queues)}
 
 
 def error_of(attempt: Any) -> str | None:
@@ -100,7 +109,7 @@ def print_report(found: dict[str, Any]) -> None:
     click.echo("versions   " + " ".join(f"{name}:{number}" for name, number in found["versions"].items()))
     click.echo(f"platform   {found['platform']}")
     click.echo(f"app        {found['app']}")
-    for name in ("broker", "results"):
+    for name in PLACES:
         if name in found:
             place = found[name]
             text = "disabled" if place is None else f"{place['at']}  ({place['error'] or 'reachable'})"

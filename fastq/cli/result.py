@@ -63,7 +63,7 @@ def look_up(app: FastQ, task_id: str) -> dict[str, Any]:
             }
         if state != PENDING:
             found.update(state=state, place="running" if state == STARTED else "unknown", info=known.info)
-    lies = app.broker.locate(task_id, app.queue_names())
+    lies = app.read_broker.locate(task_id, app.queue_names())
     return found if lies is None else {**found, **place_fields(lies, found)}
 
 

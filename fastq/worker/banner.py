@@ -49,8 +49,11 @@ def facts(worker: Worker) -> list[tuple[str, str]]:
 
 def broker_line(worker: Worker) -> str:
     """Where the broker lies; an embedded one is said to be."""
-    embedded = worker.app.conf.broker_url is None
-    return worker.app.broker.description() + ("  (embedded: nothing else to start)" if embedded else "")
+    read, write = worker.app.read_broker, worker.app.broker
+    if read is not write:
+        return f"{read.description()}; what follows goes to {write.description()}"
+    embedded = worker.app.conf.broker_read_url is None
+    return read.description() + ("  (embedded: nothing else to start)" if embedded else "")
 
 
 def results_line(worker: Worker) -> str:
@@ -58,7 +61,7 @@ def results_line(worker: Worker) -> str:
     backend = worker.app.backend
     if backend is None:
         return "disabled: set result_backend to keep them"
-    if backend.shares_store_with(worker.app.broker):
+    if backend.shares_store_with(worker.app.read_broker):
         return "kept with the broker, each in one commit with its task"
     return backend.description()
 

@@ -27,7 +27,7 @@ from fastq.worker.pools.base import NewChild
 if TYPE_CHECKING:
     from fastq._core.consume import Gate
     from fastq._core.window import PrefetchWindow
-    from fastq.brokers.base import Consumer
+    from fastq.brokers.base import Broker, Consumer
     from fastq.wakeup import Waker
     from fastq.worker.pools.base import Pool
     from fastq.worker.state import WorkerState
@@ -47,9 +47,10 @@ FIRST_BACKOFF, LAST_BACKOFF = 0.1, 5.0
 class Loop:
     """Moves deliveries from the broker through *gate* to *pool*, and outcomes back.
 
-    *open_consumer* makes a consumer without connecting. *store* is the backend when results
-    live in another store than messages, and None when the consumer commits both or nothing
-    is kept. *max_retries* bounds how often in a row the broker is tried (None: for ever).
+    *open_consumer* makes a consumer without connecting. *follow_to* is the broker that gets the
+    messages which follow a task, when it is another than the consumer's. *store* is the backend
+    when results live in another store than messages, and None when the consumer commits both or
+    nothing is kept. *max_retries* bounds how often in a row the broker is tried (None: for ever).
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Loop:
         waker: Waker,
         gate: Gate,
         window: PrefetchWindow,
+        follow_to: Broker | None = None,
         store: Backend | None,
         state: WorkerState,
         max_retries: int | None = None,
@@ -69,6 +71,7 @@ class Loop:
         self._waker = waker
         self._gate = gate
         self._window = window
+        self._follow_to = follow_to
         self._store = store
         self._state = state
         self._max_retries = max_retries
@@ -197,8 +200,8 @@ class Loop:
         consumer = self._consumer
         assert consumer is not None
         outcomes = self._outcomes
-        if outcomes and self._store is not None:
-            self._store_results(outcomes)
+        if outcomes:
+            self._write_elsewhere(consumer, outcomes)
         deliveries = consumer.turn(outcomes, room, patience)
         self._waker.clear()
         if outcomes:
@@ -227,16 +230,32 @@ class Loop:
             self._waker.wait(patience)
             self._waker.clear()
 
-    def _store_results(self, outcomes: list[Outcome]) -> None:
-        """Results go first when they live in another store: then a message is never settled without one."""
-        assert self._store is not None
+    def _write_elsewhere(self, consumer: Consumer, outcomes: list[Outcome]) -> None:
+        """What lives in other stores goes first, in D5's order: no message is settled without it."""
+        try:
+            if self._follow_to is not None:
+                self._publish_follow(self._follow_to, outcomes)
+            if self._store is not None:
+                self._store_results(self._store, outcomes)
+        except OperationalError:
+            consumer.turn((), 0, 0.0)  # the claims stay ours while another store is away
+            raise
+
+    def _publish_follow(self, broker: Broker, outcomes: list[Outcome]) -> None:
+        follow = [message for outcome in outcomes for message in outcome.follow or ()]
+        if follow:
+            broker.publish(follow)
+            for outcome in outcomes:
+                outcome.follow = None
+
+    def _store_results(self, store: Backend, outcomes: list[Outcome]) -> None:
         results = [
             StoredResult(outcome.delivery.message.id, outcome.state or "", outcome.result)
             for outcome in outcomes
             if outcome.result is not None and outcome.delivery.message is not None
         ]
         if results:
-            self._store.store(results)
+            store.store(results)
             for outcome in outcomes:
                 outcome.result = None
 

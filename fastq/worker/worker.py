@@ -186,8 +186,8 @@ class Worker:
             self._held_pidfile.release()
 
     def _make_loop(self) -> Loop:
-        conf, backend = self.app.conf, self.app.backend
-        shares_store = backend is not None and backend.shares_store_with(self.app.broker)
+        conf, backend, broker = self.app.conf, self.app.backend, self.app.broker
+        shares_store = backend is not None and backend.shares_store_with(self.app.read_broker)
         tracer = Tracer(self.app, self.hostname, max_redeliveries=self.app.conf.task_max_redeliveries)
         rates = rate_limits({} if conf.worker_disable_rate_limits else self.app.tasks)
         return Loop(
@@ -200,6 +200,7 @@ class Worker:
                 # A window of one message for each slot: none is taken before a slot is free.
                 1 if conf.worker_disable_prefetch else conf.worker_prefetch_multiplier,
             ),
+            follow_to=None if broker is self.app.read_broker else broker,
             store=None if shares_store else backend,
             state=WorkerState(),
             max_retries=(conf.broker_connection_max_retries or None) if conf.broker_connection_retry else 0,
@@ -207,7 +208,7 @@ class Worker:
 
     def _open_consumer(self, backend: Backend | None) -> Consumer:
         """Connect, and say that the worker is ready when it is."""
-        consumer = self.app.broker.consumer(self.queue_names, self.hostname, self._waker, backend)
+        consumer = self.app.read_broker.consumer(self.queue_names, self.hostname, self._waker, backend)
         try:
             consumer.turn((), 0, 0.0)
         except OperationalError as exc:
@@ -249,7 +250,7 @@ class Worker:
         if not self.quiet:
             print(banner(self), file=sys.__stderr__, flush=True)
         if self.purge:
-            count = sum(self.app.broker.purge(name) for name in self.queue_names)
+            count = sum(self.app.read_broker.purge(name) for name in self.queue_names)
             logger.warning("Purged %s messages from %s", count, ", ".join(self.queue_names))
 
     def _pool_options(self) -> PoolOptions:

@@ -69,7 +69,7 @@ class FakeApp:
     tasks = {"tasks.add": None, "celery.ping": None}
 
     def __init__(self) -> None:
-        self.broker = FakeBroker()
+        self.broker = self.read_broker = FakeBroker()
 
     def finalize(self):
         pass

@@ -290,6 +290,53 @@ def test_results_for_another_store_are_stored_before_the_settlement(app):
     assert consumer.settled()[0].result is None
 
 
+class FakeBroker:
+    """Fails as often as *failures* says, then publishes."""
+
+    def __init__(self, failures=0):
+        self.failures = failures
+        self.published = []
+
+    def publish(self, messages):
+        if self.failures:
+            self.failures -= 1
+            raise OperationalError("the other broker is away")
+        self.published += messages
+
+
+class FollowingPool(FakePool):
+    """Each task has asked for its retry."""
+
+    def outcomes(self):
+        ended = super().outcomes()
+        for outcome in ended:
+            outcome.follow = [outcome.delivery.message]
+        return ended
+
+
+def test_what_follows_goes_to_another_broker_before_results_and_the_settlement(app):
+    broker = FakeBroker()
+
+    class OrderedStore(FakeStore):
+        def store(self, results):
+            assert [message.id for message in broker.published] == ["id-1"]
+            super().store(results)
+
+    store = OrderedStore()
+    consumer, _ = serve(app, [[delivery(1)]], pool=FollowingPool(), follow_to=broker, store=store)
+    assert len(store.stored) == 1
+    assert [outcome.follow for outcome in consumer.settled()] == [None]
+
+
+def test_the_lease_is_kept_while_another_broker_is_away(app, monkeypatch):
+    monkeypatch.setattr(loop_module, "FIRST_BACKOFF", 0.0)
+    broker = FakeBroker(failures=2)
+    consumer, _ = serve(app, [[delivery(1)]], pool=FollowingPool(), follow_to=broker)
+    assert consumer.turns[1:3] == [([], 0), ([], 0)]
+    assert [message.id for message in broker.published] == ["id-1"]
+    assert len(consumer.settled()) == 1
+
+
 def test_a_stop_hands_back_what_did_not_start(app):
     pool = FakePool()
     pool.held = {"id-2", "id-3"}
