@@ -110,9 +110,7 @@ class Connection:
             data = self._socket.recv(READ_BYTES)
         except OSError as exc:
             raise self._broken("waiting for", exc) from exc
-        if not data:
-            raise OperationalError(f"{self.endpoint.describe()} closed the connection")
-        self.replies.feed(data)
+        self._take_in(data)
 
     def wait_readable(self, timeout: float) -> bool:
         """Whether bytes are there to receive within *timeout* seconds. Takes no lock and reads nothing."""
@@ -125,8 +123,8 @@ class Connection:
 
         For times when no reply is owed. Raises `OperationalError` at the end of the stream.
         """
-        while (self._pending is not None and self._pending()) or (looks and _is_readable(self._socket)):
-            self.receive(1.0)
+        if looks or (self._pending is not None and self._pending()):
+            self._receive_ready()
         reply = self.replies.next_reply()
         if reply is not NO_REPLY:
             raise OperationalError(
@@ -139,6 +137,28 @@ class Connection:
     def has_ended(self) -> bool:
         """Whether the server has closed this idle connection, or says something unasked."""
         return _is_readable(self._socket)
+
+    def _receive_ready(self) -> None:
+        """Take in the bytes that are here, without waiting."""
+        if not self._is_plain:
+            while self.wait_readable(0.0):
+                self.receive(1.0)
+            return
+        received = READ_BYTES
+        while received == READ_BYTES:  # else that was all
+            try:
+                data = self._socket.recv(READ_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                raise self._broken("waiting for", exc) from exc
+            self._take_in(data)
+            received = len(data)
+
+    def _take_in(self, data: bytes) -> None:
+        if not data:
+            raise OperationalError(f"{self.endpoint.describe()} closed the connection")
+        self.replies.feed(data)
 
     def _allow(self, timeout: float) -> None:
         # Never 0: that would make the socket non-blocking.

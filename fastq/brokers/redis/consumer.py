@@ -273,7 +273,7 @@ class RedisConsumer(Consumer):
         if not posted.is_ours:
             self._committed += posted.outcomes
         found = self._codec.deliveries(reply, posted.first_id)
-        self._is_quiet = posted.waits and posted.asked > 0 and not found and self._is_tracked
+        self._is_quiet = posted.waits and posted.asked > len(found) and self._is_tracked
         self._due_at = now + reply[1] / 1000 if reply[1] >= 0 else math.inf
         if posted.asked > 0:
             self._plan_look(bool(found), now)

@@ -150,30 +150,47 @@ local function list_of(queue, step) return KEYS[3 + 2 * queues + steps * queue +
 local step_numbers = {}
 for step = 0, steps - 1 do step_numbers[step == 0 and '0' or string.sub(ARGV[6 + step], 2)] = step end
 
+-- Move what is due to the ready lists; the time of what is due next, or nil.
 local function move_due(queue, now)
   local delayed = KEYS[4 + 2 * queue]
+  local next_due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+  if not next_due or tonumber(next_due) > tonumber(now) then return next_due end
   local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, CHUNK)
-  if #due == 0 then return end
   for _, member in ipairs(due) do
     local colon = string.find(member, ':', 1, true)
     local step = step_numbers[string.match(member, '^%d+')] or 0
     redis.call('LPUSH', list_of(queue, step), string.sub(member, colon + 1))
   end
   variadic('ZREM', delayed, due)
+  return redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 end
+
+local reply = {1, -1}
 
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
-for queue = 0, queues - 1 do move_due(queue, now) end
+for queue = 0, queues - 1 do
+  local next_due = move_due(queue, now)
+  if next_due then
+    local wait = math.max(math.ceil((tonumber(next_due) - tonumber(now)) * 1000), 0)
+    if reply[2] < 0 or wait < reply[2] then reply[2] = wait end
+  end
+end
 
-local reply = {1, -1}
+-- How many messages a list holds. What is read is tracked for the caller (CLIENT TRACKING): the server tells
+-- of any change. A key of that name that is no list is somebody else's; the other queues are served all the same.
+local function length(list)
+  local count = redis.pcall('LLEN', list)
+  return type(count) == 'number' and count or 0
+end
+
 for step = 0, steps - 1 do
   local suffix = ARGV[6 + step]
   for turn = 0, queues - 1 do
     local queue = (turn + rotation) % queues
-    -- A key of that name that is no list is somebody else's; the other queues are served all the same.
-    local taken = room > 0 and redis.pcall('RPOP', list_of(queue, step), room)
-    if taken and not taken.err then
+    local list = list_of(queue, step)
+    if room > 0 and length(list) > 0 then
+      local taken = redis.call('RPOP', list, room)
       local pairs_ = {}
       for i = 1, #taken do
         pairs_[2 * i - 1] = id .. suffix
@@ -184,18 +201,8 @@ for step = 0, steps - 1 do
       room = room - #taken
       reply[#reply + 1] = steps * queue + step
       reply[#reply + 1] = taken
+      if waits and room > 0 then length(list) end  -- our own change has ended the tracking
     end
-  end
-end
-if #reply > 2 or not waits then return reply end
-
--- What is read now is tracked for the caller (CLIENT TRACKING): the server tells it of any change.
-for key = 3 + 2 * queues, #KEYS do redis.pcall('LLEN', KEYS[key]) end
-for queue = 0, queues - 1 do
-  local head = redis.call('ZRANGE', KEYS[4 + 2 * queue], 0, 0, 'WITHSCORES')
-  if head[2] then
-    local wait = math.max(math.ceil((tonumber(head[2]) - tonumber(now)) * 1000), 0)
-    if reply[2] < 0 or wait < reply[2] then reply[2] = wait end
   end
 end
 return reply
