@@ -140,6 +140,23 @@ def test_an_idle_turn_sends_next_to_nothing(server: RedisServer, waker: Waker) -
     broker.close()
 
 
+def test_a_turn_that_left_nothing_behind_is_not_repeated(server: RedisServer, waker: Waker) -> None:
+    broker = RedisBroker(server.url, BrokerOptions(lease=60.0))  # no renewal comes in between
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    consumer.turn([], 10, 0.0)
+    broker.publish([message(0)])
+    running = consumer.turn([], 10, 1.0)
+    assert ids(running) == ["id-0"]
+    server.call("CONFIG", "RESETSTAT")
+    assert consumer.turn([], 9, 0.05) == []  # while the task runs in a child
+    assert calls_of(server, "evalsha") == 0
+    threading.Timer(0.05, broker.publish, [[message(1)]]).start()
+    assert ids(consumer.turn([], 9, 5.0)) == ["id-1"]
+    assert ids(consumer.turn(done(running), 9, 0.0)) == []
+    consumer.close()
+    broker.close()
+
+
 def test_changes_in_another_database_wake_a_worker_now_and_then(
     broker: RedisBroker, server: RedisServer, waker: Waker
 ) -> None:
