@@ -257,12 +257,17 @@ cdef class Tracer:
                 return self._caught(run, exc)
             return self._succeeded(run, value)
         except Exception as exc:
+            if run.context.is_eager:
+                raise
             return self._broken(run, exc)
         finally:
             leave(run.token)
 
     def apply(self, Delivery delivery, task, args, dict kwargs):
-        """Run *task* in place, as eager mode does: (outcome, what it returned or raised, traceback)."""
+        """Run *task* in place, as eager mode does: (outcome, what it returned or raised, traceback).
+
+        Raises what a handler of the task raises.
+        """
         cdef Run run = Run.__new__(Run)
         run.plan = Plan(task)
         self._enter(run, delivery, args, kwargs, None)
@@ -397,28 +402,30 @@ cdef class Tracer:
         cdef Outcome outcome
         cdef bint is_plain
         task = run.plan.task
-        run.value = value
+        run.value = stored = value
         outcome = self._outcome(run, ACK, "SUCCESS")
         try:
             if not context.ignore_result:
                 if type(value) not in PLAIN_TYPES:
-                    value = self.app.dump_result(value)
+                    stored = self.app.dump_result(value)
                 is_plain = self.encoder is None and not self.extended
                 if is_plain and not context.children and not _is_member(context):
-                    outcome.result = _success_json(context, value)
+                    outcome.result = _success_json(context, stored)
                 else:
                     more = self._extended(run)
-                    outcome.result = _document(self.encoder, context, "SUCCESS", value, None, more)
+                    outcome.result = _document(self.encoder, context, "SUCCESS", stored, None, more)
         except EncodeError as exc:
             return self._failed(run, exc)
         if run.plan.has_on_success:
             try:
                 task.on_success(value, context.id, context.args, context.kwargs)
+            except Reject as exc:
+                return self._rejected(run, exc)
             except Exception as exc:
-                return self._failed(run, exc)
+                _handler_raised(run, task.on_success, exc)
         if task_success.receivers:
             task_success.send(sender=task, result=value)
-        self._finish(run, "SUCCESS", value, None)
+        self._finish(run, outcome, value, None)
         if self.logs_success:
             logger.info("Task %s[%s] succeeded in %.6fs: %s", task.name, context.id, outcome.runtime,
                         task.result_repr(value))
@@ -433,10 +440,12 @@ cdef class Tracer:
 
     cdef Outcome _failed(self, Run run, exc):
         """The outcome of a task that raised *exc*; the semi-predicates of Celery among them."""
+        cdef Outcome outcome
         run.value = exc
         if isinstance(exc, Ignore):
-            self._finish(run, "IGNORED", exc, None)
-            return self._outcome(run, ACK, "IGNORED")
+            outcome = self._outcome(run, ACK, "IGNORED")
+            self._finish(run, outcome, exc, None)
+            return outcome
         if isinstance(exc, Reject):
             return self._rejected(run, exc)
         if isinstance(exc, Retry):
@@ -454,8 +463,8 @@ cdef class Tracer:
         if signals.task_failure.receivers:
             signals.task_failure.send(sender=task, task_id=context.id, exception=exc, args=context.args,
                                       kwargs=context.kwargs, traceback=exc.__traceback__, einfo=details)
-        _guarded(task.on_failure, (exc, context.id, context.args, context.kwargs, details))
-        self._finish(run, "FAILURE", exc, details)
+        _guarded(run, task.on_failure, (exc, context.id, context.args, context.kwargs, details))
+        self._finish(run, outcome, exc, details)
         if isinstance(exc, task.throws_types):
             logger.info("Task %s[%s] raised expected: %s", task.name, context.id, preview(exc))
         else:
@@ -483,8 +492,8 @@ cdef class Tracer:
             outcome.result = self._failure_document(run, "RETRY", cause, details.traceback)
         if signals.task_retry.receivers:
             signals.task_retry.send(sender=task, request=context, reason=exc, einfo=details)
-        _guarded(task.on_retry, (exc, context.id, context.args, context.kwargs, details))
-        self._finish(run, "RETRY", exc, details)
+        _guarded(run, task.on_retry, (exc, context.id, context.args, context.kwargs, details))
+        self._finish(run, outcome, exc, details)
         logger.info("Task %s[%s] retry: %s", task.name, context.id, exc)
         return outcome
 
@@ -494,7 +503,7 @@ cdef class Tracer:
             outcome.reason = f"the task rejected it: {_text(exc.reason)}"
             if not run.context.ignore_result:
                 outcome.result = self._failure_document(run, "FAILURE", exc, None)
-        self._finish(run, "REJECTED", exc, None)
+        self._finish(run, outcome, exc, None)
         return outcome
 
     cdef Outcome _broken(self, Run run, exc):
@@ -538,11 +547,12 @@ cdef class Tracer:
     cdef dict _extended(self, Run run):
         return run.plan.task.extended_result(run.context) if self.extended else None
 
-    cdef _finish(self, Run run, str state, value, details):
+    cdef _finish(self, Run run, Outcome outcome, value, details):
         cdef Context context = run.context
-        task = run.plan.task
+        task, state = run.plan.task, outcome.state
         if run.plan.has_after_return:
-            _guarded(task.after_return, (state, value, context.id, context.args, context.kwargs, details))
+            arguments = (state, value, context.id, context.args, context.kwargs, details)
+            _guarded(run, task.after_return, arguments)
         if task_postrun.receivers:
             task_postrun.send(
                 sender=task,
@@ -553,6 +563,7 @@ cdef class Tracer:
                 retval=value,
                 state=state,
             )
+        outcome.follow = context.follow  # a handler may have called retry()
 
     # -- what happens to a delivery without its function having a say -----------
 
@@ -604,17 +615,19 @@ cdef class Tracer:
             outcome.reason = f"the task exceeded its time limit of {seconds} s, and acks_on_timeout is off"
         return outcome
 
-    def lost(self, Delivery delivery, str cause):
+    def lost(self, Delivery delivery, str cause, *, bint is_own_exit=False):
         """The outcome of a task whose process died while it ran (D2).
 
         It runs again, unless its message was settled before it ran or the task says
         ``reject_on_worker_lost=False``: then it failed. After max_redeliveries deaths the
-        message goes to the dead set.
+        message goes to the dead set. A task that exits by itself (*is_own_exit*) would do so
+        again: it failed, unless it says ``reject_on_worker_lost=True``.
         """
         cdef Outcome outcome
         task = self.tasks.get(delivery.message.task)
         exc = WorkerLostError(cause)
-        if delivery.tag is None or (task is not None and task.reject_on_worker_lost is False):
+        reject = None if task is None else task.reject_on_worker_lost
+        if delivery.tag is None or reject is False or (is_own_exit and reject is None):
             return self._without_run(delivery, "FAILURE", exc)
         if delivery.redelivered >= self.max_redeliveries:
             outcome = self._without_run(delivery, "FAILURE", exc)
@@ -647,12 +660,19 @@ cdef class Tracer:
         return outcome
 
 
-cdef _guarded(method, tuple arguments):
-    """Call a handler of the user's; what it raises is logged and changes no outcome."""
+cdef _guarded(Run run, method, tuple arguments):
+    """Call a handler of the user's."""
     try:
         method(*arguments)
-    except Exception:
-        logger.exception("%s raised", getattr(method, "__qualname__", method))
+    except Exception as exc:
+        _handler_raised(run, method, exc)
+
+
+cdef _handler_raised(Run run, method, exc):
+    """A handler of the user's raised *exc*: it is logged and changes no outcome; an eager caller gets it."""
+    if run.context.is_eager:
+        raise exc
+    logger.exception("%s raised", getattr(method, "__qualname__", method))
 
 
 cdef str _text(value):

@@ -68,6 +68,11 @@ def leave(code: int) -> None:
     sys.exit(code)
 
 
+@app.task(name="leave_again", reject_on_worker_lost=True)
+def leave_again(code: int) -> None:
+    sys.exit(code)
+
+
 @app.task(name="crash")
 def crash() -> None:
     ctypes.string_at(0)

@@ -146,12 +146,13 @@ def solo_visible_at_once(driver: Driver) -> None:
 
 
 def exits(driver: Driver) -> None:
-    """sys.exit() ends at most the process of the task, which is lost; not the pool."""
-    outcome = driver.call("leave", 3)
-    assert outcome.action == Action.REDELIVER
-    outcome = driver.call("leave", 3, tag=None)
-    assert outcome.state == "FAILURE"
-    assert result(outcome)["exc_type"] == "WorkerLostError"
+    """sys.exit() ends at most the process of the task, which has failed; not the pool."""
+    for tag in (1, None):
+        outcome = driver.call("leave", 3, tag=tag)
+        assert (outcome.action, outcome.state) == (Action.ACK, "FAILURE")
+        assert result(outcome)["exc_type"] == "WorkerLostError"
+        assert "raised SystemExit(3)" in result(outcome)["exc_message"][0]
+    assert driver.call("leave_again", 3).action == Action.REDELIVER
     assert result(driver.call("add", 1, 2)) == 3
 
 

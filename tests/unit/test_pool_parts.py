@@ -225,8 +225,10 @@ def test_interruption_passes_through_what_the_coroutine_waits_for() -> None:
     assert cancelled == ["a", "b"]
 
 
-@pytest.mark.parametrize(("is_stopped", "action"), [(False, Action.REDELIVER), (True, Action.REQUEUE)])
-def test_a_task_that_a_stop_has_ended_counts_for_no_crash(is_stopped: bool, action: Action) -> None:
+@pytest.mark.parametrize(("is_stopped", "action"), [(False, Action.ACK), (True, Action.REQUEUE)])
+def test_a_task_that_a_stop_has_ended_runs_again_and_one_that_exits_has_failed(
+    is_stopped: bool, action: Action
+) -> None:
     app, waker = FastQ("solo", broker="memory://solo", set_as_current=False), Waker()
 
     @app.task(name="leave")

@@ -11,6 +11,7 @@ from fastq import FastQ, Task, current_task, signals
 from fastq._core.message import Action, Delivery, Message
 from fastq._core.trace import Tracer
 from fastq.exceptions import Ignore, Reject
+from fastq.result import AsyncResult
 from fastq.topology import Queue
 
 
@@ -333,6 +334,44 @@ def test_handlers_are_called_in_order_and_their_faults_change_nothing(app):
         "before_start", ("on_success", 1), ("after_return", "SUCCESS"),
         "before_start", ("on_failure", ValueError, True), ("after_return", "FAILURE"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("handler", ["on_success", "after_return"])
+def test_a_handler_that_raises_changes_no_outcome_but_eager_callers_see_it(app, handler, caplog):
+    def fault(task, *args):
+        raise RuntimeError("a fault of the handler")
+
+    task = app.task(name="done", **{handler: fault})(lambda: 1)
+    outcome = run(app, task)
+    assert (outcome.action, outcome.state, document(outcome)["result"]) == (Action.ACK, "SUCCESS", 1)
+    assert "fault raised" in caplog.text and "RuntimeError: a fault of the handler" in caplog.text
+    with pytest.raises(RuntimeError, match="a fault"):
+        task.apply()
+
+
+def test_on_success_may_reject_or_retry(app):
+    def reject(task, *args):
+        raise Reject("not like this", requeue=False)
+
+    def retry(task, *args):
+        raise task.retry(countdown=1)
+
+    rejecting = app.task(name="rejecting", on_success=reject)(lambda: 1)
+    outcome = run(app, rejecting)
+    assert (outcome.action, outcome.reason) == (Action.BURY, "the task rejected it: not like this")
+    retrying = app.task(name="retrying", on_success=retry)(lambda: 1)
+    outcome = run(app, retrying)
+    assert outcome.state == "SUCCESS"
+    assert [message.headers["retries"] for message in outcome.follow] == [1]
+
+
+def test_on_success_gets_what_the_task_returned(app):
+    seen = []
+    task = app.task(name="sends", on_success=lambda task, value, *args: seen.append(value))(
+        lambda: AsyncResult("i", app=app)
+    )
+    assert document(run(app, task))["result"] == [["i", None], None]
+    assert isinstance(seen[0], AsyncResult)
 
 
 def test_before_start_that_raises_fails_the_task(app):

@@ -20,7 +20,7 @@ from fastq._core.limits import SignalTimer
 from fastq._core.message import Delivery, message_from_tuple
 from fastq.worker.pools.coroutines import CoroutineRunner
 from fastq.worker.pools.frames import FrameDecoder, encode
-from fastq.worker.pools.tracing import make_tracer
+from fastq.worker.pools.tracing import exited, make_tracer
 
 if TYPE_CHECKING:
     import socket
@@ -74,7 +74,12 @@ class Child:
             if not start(row, position, monotonic()):
                 continue  # the parent has taken it back
             delivery = Delivery(message_from_tuple(message), tag, queue, redelivered)
-            outcome = self._tracer.run(delivery)
+            try:
+                outcome = self._tracer.run(delivery)
+            except (SystemExit, KeyboardInterrupt) as exc:
+                ended = exited(self._tracer, delivery, exc).to_tuple()
+                self._sock.sendall(encode((position, ended)) + encode((LEAVING, f"its task raised {exc!r}")))
+                raise
             self._sock.sendall(encode((position, outcome.to_tuple())))
             if self._has_quota and (why := self._spent()):
                 self._sock.sendall(encode((LEAVING, why)))

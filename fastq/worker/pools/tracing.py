@@ -26,12 +26,9 @@ def make_tracer(app: Any, options: PoolOptions) -> Tracer:
 
 
 def exited(tracer: Tracer, delivery: Delivery, exc: BaseException) -> Outcome:
-    """The outcome of a task that raised SystemExit or its like where no process may end of it.
-
-    The same as in a child, which does end: its process is lost.
-    """
+    """The outcome of a task that raised SystemExit or its like, whether or not a process ends of it."""
     message = delivery.message
     assert message is not None
     cause = f"{message.task}[{message.id}] raised {exc!r}"
     logger.error("WorkerLostError: %s", cause, exc_info=exc)
-    return tracer.lost(delivery, cause)
+    return tracer.lost(delivery, cause, is_own_exit=True)
