@@ -391,6 +391,8 @@ class ContentDisallowed(SerializationError):
 class OperationalError(FastQError, ConnectionError):
     """A broker or result backend that can't be reached."""
 
+    is_passing = True  # whether another attempt may succeed
+
 
 class WorkerShutdown(SystemExit):
     """Raised in a worker to stop it once its running tasks are done."""

@@ -8,8 +8,12 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from fastq.brokers.redis.connection import Connection, connect
+from fastq.brokers.redis.endpoint import parse_endpoint
 
 SERVER_START = 10.0  # seconds that a server may take until it listens
 
@@ -55,6 +59,18 @@ class RedisServer:
             if self.process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"redis-server on port {self.port} does not answer")
             time.sleep(0.01)
+
+    def connect(self) -> Connection:
+        """A connection of the test's own."""
+        return connect(parse_endpoint(self.url, {}), 5.0)
+
+    def call(self, *arguments: str | bytes | int) -> Any:
+        """The reply to one command."""
+        connection = self.connect()
+        try:
+            return connection.call(*arguments, timeout=5.0)
+        finally:
+            connection.close()
 
     def kill(self) -> None:
         """End it at once, as a crash does."""

@@ -23,10 +23,11 @@ from fastq.app import current, sending
 from fastq.app.registry import TaskRegistry
 from fastq.app.routes import Router
 from fastq.app.settings import Settings
+from fastq.app.stores import EMBEDDED_URL, backend_options, backend_url, broker_options
 from fastq.app.task import Task as BaseTask
-from fastq.backends.base import Backend, BackendOptions, StoredResult
+from fastq.backends.base import Backend, StoredResult
 from fastq.backends.schemes import open_backend
-from fastq.brokers.base import Broker, BrokerOptions
+from fastq.brokers.base import Broker
 from fastq.brokers.schemes import open_broker
 from fastq.exceptions import DecodeError
 from fastq.result import AsyncResult
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-EMBEDDED_URL = "sqlite://"
-# Stores that keep results beside the queues when no result_backend is set: nobody else looks after either.
-EMBEDDED_SCHEMES = ("sqlite", "memory")
 # Messages of `send_many` that are composed before they are written: enough to make one write
 # cheap, few enough to keep memory flat when the iterable is endless.
 BLOCK = 1000
@@ -513,43 +511,16 @@ class FastQ:
         return self._read_broker
 
     def _open_broker(self, url: str | None) -> Broker:
-        conf = self.conf
-        return open_broker(
-            url or EMBEDDED_URL,
-            BrokerOptions(
-                transport_options=dict(conf.broker_transport_options),
-                ssl=conf.broker_use_ssl,
-                connect_timeout=conf.broker_connection_timeout,
-                publish_deadline=conf.task_publish_deadline,
-                lease=conf.worker_lease,
-                max_redeliveries=conf.task_max_redeliveries,
-                app_name=self.main or "fastq",
-            ),
-        )
+        return open_broker(url or EMBEDDED_URL, broker_options(self.conf, self.main or "fastq"))
 
     @property
     def backend(self) -> Backend | None:
         """Where results are kept; None when that is nowhere."""
         if not self._is_backend_open:
             with self._lock:
-                conf = self.conf
-                url = conf.result_backend
-                broker_url = conf.broker_write_url or EMBEDDED_URL
-                if url is None and broker_url.partition("://")[0] in EMBEDDED_SCHEMES:
-                    url = broker_url
-                if url and url != "disabled" and url != "disabled://":
-                    self._backend = open_backend(
-                        url,
-                        BackendOptions(
-                            transport_options=dict(conf.result_backend_transport_options),
-                            ssl=conf.redis_backend_use_ssl or False,
-                            expires=_seconds(conf.result_expires),
-                            failure_expires=_seconds(conf.result_failure_expires),
-                            connect_timeout=conf.broker_connection_timeout,
-                            deadline=conf.task_publish_deadline,
-                            app_name=self.main or "fastq",
-                        ),
-                    )
+                url = backend_url(self.conf)
+                if url is not None and not self._is_backend_open:
+                    self._backend = open_backend(url, backend_options(self.conf, self.main or "fastq"))
                 self._is_backend_open = True
         return self._backend
 
@@ -669,12 +640,6 @@ def _discover(packages: Any, related_name: str | None) -> None:
             import_module(package)
         elif find_spec(f"{package}.{related_name}") is not None:
             import_module(f"{package}.{related_name}")
-
-
-def _seconds(value: Any) -> float | None:
-    if value is None or value == 0:
-        return None
-    return value.total_seconds() if hasattr(value, "total_seconds") else float(value)
 
 
 current.set_default_factory(lambda: FastQ("default", set_as_current=False))

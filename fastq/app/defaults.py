@@ -357,7 +357,7 @@ _RESULT = (
     S("result_backend_base_sleep_between_retries_ms", COUNT, 10, "Milliseconds before the first retry."),
     S("result_backend_max_retries", NUMBER, float("inf"), "Retries when the store fails."),
     S("result_backend_max_sleep_between_retries_ms", COUNT, 10000, "Most milliseconds between retries."),
-    S("result_backend_thread_safe", BOOL, False, "One store for all threads."),
+    S("result_backend_thread_safe", BOOL, False, "Not used: one store serves all threads."),
     S("result_backend_transport_options", MAP, {}, "Options of the store's driver."),
     S(
         "result_cache_max",
@@ -441,7 +441,7 @@ _SECURITY = (
 
 _STORES = (
     S("redis_backend_credential_provider", ANY, None, "Gives the user and password of Redis.", secret=True),
-    S("redis_backend_health_check_interval", SECONDS, None, "Seconds between checks of an idle connection."),
+    S("redis_backend_health_check_interval", SECONDS, None, "Idle seconds before a check; None: 25."),
     S("redis_backend_use_ssl", SSL, None, "Use TLS to the result store on Redis, with these options."),
     S("redis_client_name", STR, None, "Name of the connections, as CLIENT LIST shows it."),
     S("redis_db", INT, None, "Database of the result store, where result_backend names none."),
@@ -449,8 +449,8 @@ _STORES = (
     S("redis_max_connections", COUNT, None, "Connections to the result store; None: no limit."),
     S("redis_password", STR, None, "Password of the result store.", secret=True),
     S("redis_port", COUNT, None, "Port of the result store, where result_backend names none."),
-    S("redis_retry_on_timeout", BOOL, False, "Try again when Redis does not answer in time."),
-    S("redis_socket_connect_timeout", SECONDS, None, "Seconds to connect; None: redis_socket_timeout."),
+    S("redis_retry_on_timeout", BOOL, False, "Not used: a call is always tried again in its time."),
+    S("redis_socket_connect_timeout", SECONDS, None, "Seconds to connect; None: broker_connection_timeout."),
     S("redis_socket_keepalive", BOOL, False, "Use TCP keep-alive."),
     S("redis_socket_timeout", SECONDS, 120.0, "Seconds to wait for an answer.", nullable=True),
     S("redis_username", STR, None, "User of the result store."),

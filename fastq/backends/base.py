@@ -6,6 +6,7 @@ rule about states: a SUCCESS that is stored is never overwritten.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
     from fastq.brokers.base import Broker
 
 
-# A named tuple, as `BrokerOptions` is, for the sake of every program's start.
+# Named tuples, as `BrokerOptions` is, for the sake of every program's start.
+class RetryOptions(NamedTuple):
+    """How calls that fail are tried again, result_backend_always_retry; all pauses in seconds."""
+
+    most: float = math.inf  # result_backend_max_retries
+    first_pause: float = 0.01  # result_backend_base_sleep_between_retries_ms
+    longest_pause: float = 10.0  # result_backend_max_sleep_between_retries_ms
+
+
 class BackendOptions(NamedTuple):
     """How to reach a backend and what the application has set for it."""
 
@@ -25,6 +34,7 @@ class BackendOptions(NamedTuple):
     connect_timeout: float = 4.0  # seconds
     deadline: float = 5.0  # seconds for one call with all its retries
     app_name: str = "fastq"
+    retries: RetryOptions | None = None  # beyond that deadline; None: fail then
 
 
 class StoredResult(NamedTuple):
@@ -45,9 +55,16 @@ class Backend(ABC):
         self.url = url
         self.options = options
 
+    def without_retries(self) -> Backend:
+        """This store, for a caller who tries again himself and must not be kept waiting."""
+        return self
+
     @abstractmethod
-    def store(self, results: Sequence[StoredResult]) -> None:
-        """Store documents and wake whoever waits for them. Leaves a stored SUCCESS as it is."""
+    def store(self, results: Sequence[StoredResult], deadline: float | None = None) -> None:
+        """Store documents and wake whoever waits for them. Leaves a stored SUCCESS as it is.
+
+        Fails after *deadline* seconds (None: as the options say).
+        """
 
     @abstractmethod
     def fetch(self, task_ids: Sequence[str]) -> list[bytes | None]:

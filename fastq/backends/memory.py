@@ -69,7 +69,7 @@ class MemoryBackend(Backend):
         self.name = url.partition("://")[2].strip("/")
         self._store = _stores.setdefault(self.name, ResultStore())
 
-    def store(self, results: Sequence[StoredResult]) -> None:
+    def store(self, results: Sequence[StoredResult], deadline: float | None = None) -> None:
         with self._store.lock:
             for result in results:
                 self._store.put(result, self._expiry(result.state))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fastq._core.resp import Argument
 from fastq.backends.base import Backend, BackendOptions, StoredResult
 from fastq.backends.redis_waits import WaitHub
 from fastq.brokers.redis import keys
-from fastq.brokers.redis.connection import Connection, ConnectionPool
+from fastq.brokers.redis.connection import Connection, ConnectionPool, RetryPolicy
 from fastq.brokers.redis.endpoint import parse_endpoint
+from fastq.exceptions import ImproperlyConfigured, nearest_name
 from fastq.states import SUCCESS
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ class RedisBackend(Backend):
             prefix += "_"
         self.key_prefix = keys.result(prefix, "")
         self._mark_prefix = keys.success(prefix, "")
-        self._pool = ConnectionPool(self.endpoint)
+        policy = _retry_policy(options.transport_options.get("retry_policy"))
+        limit = options.transport_options.get("max_connections")
+        self._pool = ConnectionPool(self.endpoint, limit=limit, retry_policy=policy)
+        self._deadline = options.deadline
+        if policy is not None:
+            self._deadline = policy.deadline(self.endpoint.connect_timeout)
         self._hub: WaitHub | None = None
         self._pid = os.getpid()
 
@@ -43,7 +49,7 @@ class RedisBackend(Backend):
             expires = self.options.failure_expires
         return b"%d" % max(round(expires * 1000), 1) if expires else b""
 
-    def store(self, results: Sequence[StoredResult]) -> None:
+    def store(self, results: Sequence[StoredResult], deadline: float | None = None) -> None:
         """Store and announce in one script for each thousand; repeating it is harmless."""
         from fastq.brokers.redis.scripts import run_script  # hashlib and files, which no waiting client needs
 
@@ -55,7 +61,7 @@ class RedisBackend(Backend):
                     arguments += [b"1" if result.state == SUCCESS else b"0", result.document]
                 run_script(connection, "store.lua", [], arguments, timeout)
 
-        self._pool.run(store_all, self.options.deadline)
+        self._pool.run(store_all, self._deadline if deadline is None else deadline)
 
     def fetch(self, task_ids: Sequence[str]) -> list[bytes | None]:
         """Read the documents with MGET."""
@@ -67,7 +73,7 @@ class RedisBackend(Backend):
                 found += connection.call("MGET", *names[start : start + KEYS_PER_COMMAND], timeout=timeout)
             return found
 
-        return self._pool.run(fetch_all, self.options.deadline)
+        return self._pool.run(fetch_all, self._deadline)
 
     def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
         """Subscribe to the keys, then read them, then wait; all waiting threads share one connection."""
@@ -77,7 +83,7 @@ class RedisBackend(Backend):
         if self._hub is None or self._pid != os.getpid():
             # A hub from before a fork belongs to the parent, and its locks may be held for ever.
             self._pid = os.getpid()
-            self._hub = WaitHub(self.endpoint, self.key_prefix, self.options.deadline, self.fetch)
+            self._hub = WaitHub(self.endpoint, self.key_prefix, self._deadline, self.fetch)
         return self._hub.wait(task_ids, timeout)
 
     def forget(self, task_ids: Sequence[str]) -> None:
@@ -89,7 +95,7 @@ class RedisBackend(Backend):
             for start in range(0, len(names), KEYS_PER_COMMAND):
                 connection.call("DEL", *names[start : start + KEYS_PER_COMMAND], timeout=timeout)
 
-        self._pool.run(forget_all, self.options.deadline)
+        self._pool.run(forget_all, self._deadline)
 
     def shares_store_with(self, broker: Broker) -> bool:
         """Whether *broker* is the same database of the same server."""
@@ -106,3 +112,16 @@ class RedisBackend(Backend):
     def description(self) -> str:
         """The URL without its password."""
         return self.endpoint.describe()
+
+
+def _retry_policy(given: Mapping[str, Any] | None) -> RetryPolicy | None:
+    """The *given* ``retry_policy`` of result_backend_transport_options."""
+    if given is None:
+        return None
+    for name in given:
+        if name not in RetryPolicy._fields:
+            raise ImproperlyConfigured(
+                f"the retry_policy of result_backend_transport_options has {name!r}"
+                f"{nearest_name(name, RetryPolicy._fields)}; it knows {', '.join(RetryPolicy._fields)}"
+            )
+    return RetryPolicy(**given)

@@ -28,4 +28,8 @@ def open_backend(url: str, options: BackendOptions) -> Backend:
         )
     module, name = SCHEMES[scheme]
     backend: type[Backend] = getattr(import_module(module), name)
-    return backend(url, options)
+    if options.retries is None:
+        return backend(url, options)
+    from fastq.backends.retrying import RetryingBackend  # for those alone who ask for it
+
+    return RetryingBackend(backend(url, options), options.retries)

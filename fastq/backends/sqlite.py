@@ -28,8 +28,8 @@ class SQLiteBackend(Backend):
         self.path = database_path(url, options.app_name)
         self._store = Store(self.path, options.deadline)
 
-    def store(self, results: Sequence[StoredResult]) -> None:
-        with self._writing() as db:
+    def store(self, results: Sequence[StoredResult], deadline: float | None = None) -> None:
+        with self._writing(deadline) as db:
             documents.store(db, results, self.options, time.time())
 
     def fetch(self, task_ids: Sequence[str]) -> list[bytes | None]:
@@ -93,6 +93,6 @@ class SQLiteBackend(Backend):
         return f"sqlite:///{self.path}"
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._store.lent() as db, self._store.transaction(db):
+    def _writing(self, deadline: float | None = None) -> Iterator[Connection]:
+        with self._store.lent() as db, self._store.transaction(db, deadline):
             yield db

@@ -40,6 +40,8 @@ LONGEST_TURN = 5.0
 FULL_WINDOW_TURN = 1.0
 # A task that runs longer than this many seconds frees what waits behind it for other workers (D11).
 STUCK_AFTER = 0.1
+# Seconds that a write to another store may take, before this worker's lease is looked after again.
+WRITE_SECONDS = 5.0
 # Seconds between attempts to reach a broker that is away: doubled from the first to the last.
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 5.0
 
@@ -244,7 +246,7 @@ class Loop:
     def _publish_follow(self, broker: Broker, outcomes: list[Outcome]) -> None:
         follow = [message for outcome in outcomes for message in outcome.follow or ()]
         if follow:
-            broker.publish(follow)
+            broker.publish(follow, WRITE_SECONDS)
             for outcome in outcomes:
                 outcome.follow = None
 
@@ -255,7 +257,7 @@ class Loop:
             if outcome.result is not None and outcome.delivery.message is not None
         ]
         if results:
-            store.store(results)
+            store.store(results, WRITE_SECONDS)
             for outcome in outcomes:
                 outcome.result = None
 

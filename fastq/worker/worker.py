@@ -186,7 +186,9 @@ class Worker:
             self._held_pidfile.release()
 
     def _make_loop(self) -> Loop:
-        conf, backend, broker = self.app.conf, self.app.backend, self.app.broker
+        conf, broker = self.app.conf, self.app.broker
+        # The loop tries again by itself, and must renew its lease meanwhile.
+        backend = None if self.app.backend is None else self.app.backend.without_retries()
         shares_store = backend is not None and backend.shares_store_with(self.app.read_broker)
         tracer = Tracer(self.app, self.hostname, max_redeliveries=self.app.conf.task_max_redeliveries)
         rates = rate_limits({} if conf.worker_disable_rate_limits else self.app.tasks)

@@ -95,7 +95,7 @@ class FakeStore:
     def __init__(self):
         self.stored = []
 
-    def store(self, results):
+    def store(self, results, deadline):
         self.stored += results
 
 
@@ -297,7 +297,7 @@ class FakeBroker:
         self.failures = failures
         self.published = []
 
-    def publish(self, messages):
+    def publish(self, messages, deadline):
         if self.failures:
             self.failures -= 1
             raise OperationalError("the other broker is away")
@@ -318,9 +318,9 @@ def test_what_follows_goes_to_another_broker_before_results_and_the_settlement(a
     broker = FakeBroker()
 
     class OrderedStore(FakeStore):
-        def store(self, results):
+        def store(self, results, deadline):
             assert [message.id for message in broker.published] == ["id-1"]
-            super().store(results)
+            super().store(results, deadline)
 
     store = OrderedStore()
     consumer, _ = serve(app, [[delivery(1)]], pool=FollowingPool(), follow_to=broker, store=store)

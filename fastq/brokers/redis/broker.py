@@ -30,7 +30,7 @@ class RedisBroker(Broker):
         super().__init__(url, options)
         self.endpoint = parse_endpoint(url, options.transport_options, options.ssl, options.connect_timeout)
         self.layout = Layout(options.transport_options)
-        self._pool = ConnectionPool(self.endpoint)
+        self._pool = ConnectionPool(self.endpoint, limit=options.transport_options.get("max_connections"))
 
     def publish(self, messages: Sequence[Message], deadline: float | None = None) -> None:
         """Push all in one write where they fit, then read the replies.

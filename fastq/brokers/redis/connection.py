@@ -7,10 +7,12 @@ import os
 import select
 import socket
 import struct
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 from hiredis import ReplyError
 
@@ -30,12 +32,15 @@ MOST_SLEPT = 30
 # An idle connection older than this is asked whether it was closed, before it is used.
 TRUSTED_SECONDS = 1.0
 FIRST_BACKOFF, LAST_BACKOFF = 0.02, 1.0  # seconds between attempts to connect
+NO_DEADLINE = 1e9  # seconds, where a finite number is needed
 # Errors of a server that starts, fails over or follows: another attempt may find it well.
 PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
 
 
 class ServerRefused(OperationalError):
     """The server answered with an error that another attempt would not change."""
+
+    is_passing = False
 
 
 def checked(reply: Any) -> Any:
@@ -217,7 +222,7 @@ def connect(endpoint: Endpoint, timeout: float) -> Connection:
     deadline = time.monotonic() + timeout
     if not endpoint.sentinels:
         address: tuple[str, int] | str = endpoint.path or (endpoint.host, endpoint.port)
-        return _open(endpoint, address, endpoint.username, endpoint.password, endpoint.db, deadline)
+        return _open(endpoint, address, *endpoint.login(), endpoint.db, deadline)
     problems = []
     for sentinel in endpoint.sentinels:
         try:
@@ -238,7 +243,7 @@ def _ask_sentinel(endpoint: Endpoint, sentinel: tuple[str, int], deadline: float
     if found is None:
         raise OperationalError(f"{sentinel[0]}:{sentinel[1]} knows no master {endpoint.master_name!r}")
     master = (found[0].decode(), int(found[1]))
-    connection = _open(endpoint, master, endpoint.username, endpoint.password, endpoint.db, deadline)
+    connection = _open(endpoint, master, *endpoint.login(), endpoint.db, deadline)
     # A sentinel that has not heard of a failover yet names the old master.
     try:
         role = connection.call("ROLE", timeout=_left(deadline))[0]
@@ -287,6 +292,9 @@ def _log_in(
         commands.append(["AUTH", username, password] if username else ["AUTH", password])
     if db:
         commands.append(["SELECT", db])
+    name = connection.endpoint.client_name
+    if name:
+        commands.append(["CLIENT", "SETNAME", name])
     try:
         replies = connection.call_many(commands, timeout)
     except OperationalError:
@@ -302,6 +310,8 @@ def _log_in(
         version = checked(greeting)[b"version"]
         connection.is_resp3 = True
         connection.server_version = tuple(int(part) for part in version.split(b".") if part.isdigit())
+    if name:
+        replies.pop()  # a user, or a proxy, without names does as well
     for reply in replies:
         checked(reply)
     return True
@@ -311,16 +321,60 @@ def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
+def _pauses() -> Iterator[float]:
+    """Seconds before each further attempt, without end."""
+    from random import uniform  # 2 ms to import, for those who lost the server
+
+    backoff = FIRST_BACKOFF
+    while True:
+        yield backoff * uniform(0.5, 1.0)  # jitter keeps a fleet from coming back in step
+        backoff = min(backoff * 2, LAST_BACKOFF)
+
+
+class RetryPolicy(NamedTuple):
+    """Celery's ``retry_policy`` of a store, with its defaults for results; seconds."""
+
+    max_retries: int | None = 20  # None: without end
+    interval_start: float = 0
+    interval_step: float = 1
+    interval_max: float = 1
+    timeout: float | None = None  # for all attempts
+
+    def pauses(self) -> Iterator[float]:
+        """Seconds before each further attempt."""
+        made = 0
+        while self.max_retries is None or made < self.max_retries:
+            yield min(self.interval_start + made * self.interval_step, self.interval_max)
+            made += 1
+
+    def deadline(self, connect_timeout: float) -> float:
+        """Seconds after which the last attempt has ended, if one takes *connect_timeout* at most."""
+        if self.timeout:
+            return self.timeout
+        if self.max_retries is None:
+            return NO_DEADLINE
+        return sum(self.pauses()) + (self.max_retries + 1) * connect_timeout
+
+
 class ConnectionPool:
     """Idle connections of one process, newest first. Safe over threads, greenlets and forks.
 
     A connection belongs to whoever took it until it is given back. It grows as far as
-    there are callers at a time; nobody waits for another.
+    there are callers at a time, or to *limit*: then they wait for each other. Faults are tried
+    again with a growing pause until the deadline, or with the pauses of *retry_policy*.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, limit: int | None = None, retry_policy: RetryPolicy | None = None
+    ) -> None:
         self.endpoint = endpoint
+        self._limit = limit
+        self._retry_policy = retry_policy
+        self._start_empty()
+
+    def _start_empty(self) -> None:
         self._idle: deque[Connection] = deque()
+        self._places = threading.Semaphore(self._limit) if self._limit else None
         self._pid = os.getpid()
 
     def run(self, action: Callable[[Connection, float], T], deadline: float) -> T:
@@ -331,34 +385,58 @@ class ConnectionPool:
         """
         started = time.monotonic()
         ends = started + deadline
-        backoff = FIRST_BACKOFF
+        pauses = _pauses() if self._retry_policy is None else self._retry_policy.pauses()
         left = deadline
         while True:
             try:
-                connection = self._take(left, started)
-                try:
-                    result = action(connection, left)
-                except ServerRefused:
-                    self._give_back(connection)
+                with self._place(left):
+                    return self._run_once(action, left, started)
+            except OperationalError as exc:
+                if not exc.is_passing:
                     raise
-                except BaseException:
-                    connection.close()
-                    raise
-                self._give_back(connection)
-                return result
-            except ServerRefused:
-                raise
-            except OperationalError:
                 # What one connection has lost, the others of its age have lost too.
                 self.close()
-                left = ends - time.monotonic() - backoff
+                pause = next(pauses, math.inf)
+                left = ends - time.monotonic() - pause
                 if left <= 0:
                     raise
-                from random import uniform  # 2 ms to import, for those who lost the server
+                time.sleep(pause)
 
-                # Jitter keeps a fleet from coming back in step.
-                time.sleep(backoff * uniform(0.5, 1.0))
-                backoff = min(backoff * 2, LAST_BACKOFF)
+    def _run_once(self, action: Callable[[Connection, float], T], timeout: float, now: float) -> T:
+        connection = self._take(timeout, now)
+        try:
+            result = action(connection, timeout)
+        except ServerRefused:
+            self._give_back(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(connection)
+        return result
+
+    @contextmanager
+    def _place(self, timeout: float) -> Iterator[None]:
+        """Hold one of the places of a limited pool."""
+        if self._pid != os.getpid():
+            # These belong to the parent: close our copies of the descriptors and say nothing.
+            inherited = self._idle
+            self._start_empty()
+            for connection in inherited:
+                connection.close()
+        places = self._places
+        if places is None:
+            yield
+            return
+        if not places.acquire(timeout=timeout):
+            raise OperationalError(
+                f"all {self._limit} connections to {self.endpoint.describe()} have been in use for "
+                f"{timeout:.3g} s: raise redis_max_connections, or the transport option max_connections"
+            )
+        try:
+            yield
+        finally:
+            places.release()
 
     def close(self) -> None:
         """Close the idle connections; the pool stays usable."""
@@ -369,20 +447,31 @@ class ConnectionPool:
                 return
 
     def _take(self, timeout: float, now: float) -> Connection:
-        if self._pid != os.getpid():
-            # These belong to the parent: close our copies of the descriptors and say nothing.
-            inherited, self._idle, self._pid = self._idle, deque(), os.getpid()
-            for connection in inherited:
-                connection.close()
         while self._idle:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 break
-            if now - connection.used_at < TRUSTED_SECONDS or not connection.has_ended():
+            if self._is_alive(connection, now - connection.used_at, timeout):
                 return connection
             connection.close()
         return connect(self.endpoint, timeout)
+
+    def _is_alive(self, connection: Connection, idle: float, timeout: float) -> bool:
+        """Whether a connection that was *idle* for so many seconds may be used."""
+        if idle < TRUSTED_SECONDS:
+            return True
+        if connection.has_ended():
+            return False
+        interval = self.endpoint.health_check_interval
+        if not interval or idle < interval:
+            return True
+        # Firewalls forget idle connections without a word: leave time for another one.
+        try:
+            connection.call("PING", timeout=timeout / 4)
+        except OperationalError:
+            return False
+        return True
 
     def _give_back(self, connection: Connection) -> None:
         connection.used_at = time.monotonic()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from fastq.exceptions import ImproperlyConfigured
+from fastq.exceptions import ImproperlyConfigured, OperationalError
 
 if TYPE_CHECKING:
     import ssl
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
 SOCKET_SCHEMES = {"redis+socket", "unix", "socket"}
+# Seconds of idleness after which a connection is asked whether it lives: kombu's default.
+HEALTH_CHECK_INTERVAL = 25.0
 TLS_OPTIONS = {
     "ssl_cert_reqs",
     "ssl_ca_certs",
@@ -43,6 +46,20 @@ class Endpoint(NamedTuple):
     connect_timeout: float = 4.0  # seconds
     socket_timeout: float | None = None  # seconds that one reply may take; None: the caller's deadline alone
     keepalive: bool = True
+    client_name: str | None = None  # as CLIENT LIST shows it
+    health_check_interval: float = HEALTH_CHECK_INTERVAL
+    # Called at each login for (user, password) or (password,), in place of the two above.
+    credentials: Callable[[], tuple[str, ...]] | None = None
+
+    def login(self) -> tuple[str | None, str | None]:
+        """The user and the password of the next login. Raises `OperationalError`."""
+        if self.credentials is None:
+            return self.username, self.password
+        try:
+            *user, password = self.credentials()
+        except Exception as exc:
+            raise OperationalError(f"the credential provider of {self.describe()} failed: {exc!r}") from exc
+        return (user[0] if user else None), password
 
     @property
     def store(self) -> tuple[object, ...]:
@@ -75,31 +92,52 @@ def parse_endpoint(
 ) -> Endpoint:
     """The endpoint that *url* names.
 
-    *transport_options* and *ssl* are Celery's; what fastq has no use for is ignored.
+    *transport_options* and *ssl* are Celery's; what fastq has no use for is ignored. The options
+    host, port, db, username and password hold for what the URL leaves out.
     Raises `ImproperlyConfigured`, never showing the password.
     """
     first, *others = url.split(";")
     parts = urlsplit(first)
     query = dict(parse_qsl(parts.query))
+    options = {name: value for name, value in transport_options.items() if value is not None}
     common: dict[str, Any] = {
-        "username": unquote(parts.username) if parts.username else None,
-        "password": unquote(parts.password) if parts.password else None,
+        "username": unquote(parts.username) if parts.username else options.get("username"),
+        "password": unquote(parts.password) if parts.password else options.get("password"),
+        "credentials": _credentials(query.get("credential_provider") or options.get("credential_provider")),
         "tls": _tls(parts.scheme, query, ssl),
-        "connect_timeout": float(transport_options.get("socket_connect_timeout") or connect_timeout),
-        "socket_timeout": transport_options.get("socket_timeout"),
-        "keepalive": transport_options.get("socket_keepalive", True) is not False,
+        "connect_timeout": float(options.get("socket_connect_timeout") or connect_timeout),
+        "socket_timeout": options.get("socket_timeout"),
+        "keepalive": options.get("socket_keepalive", True) is not False,
+        "client_name": options.get("client_name"),
+        "health_check_interval": float(options.get("health_check_interval", HEALTH_CHECK_INTERVAL)),
     }
+    default_db = str(options.get("db") or "")
     if parts.scheme in SOCKET_SCHEMES:
         path = unquote(parts.path) if not parts.hostname else f"/{parts.hostname}{unquote(parts.path)}"
-        return Endpoint(path=path, db=_db(query.get("virtual_host") or query.get("db")), **common)
+        db = _db(query.get("virtual_host") or query.get("db") or default_db)
+        return Endpoint(path=path, db=db, **common)
     # Of several sentinels any may carry the database.
     paths = [parts.path, *(urlsplit(other).path for other in others)]
-    db = _db(query.get("db") or next((path for path in paths if path.strip("/")), None))
+    db = _db(query.get("db") or next((path for path in paths if path.strip("/")), default_db))
     if parts.scheme == "sentinel":
         return Endpoint(db=db, **common, **_sentinel(first, others, transport_options))
-    return Endpoint(
-        host=parts.hostname or "localhost", port=_port(parts.netloc, DEFAULT_PORT), db=db, **common
-    )
+    port = _port(parts.netloc, int(options.get("port") or DEFAULT_PORT))
+    return Endpoint(host=parts.hostname or options.get("host") or "localhost", port=port, db=db, **common)
+
+
+def _credentials(provider: Any) -> Callable[[], tuple[str, ...]] | None:
+    """The `get_credentials` of a CredentialProvider of redis-py, or of the class that text names."""
+    if provider is None:
+        return None
+    if isinstance(provider, str):
+        module, _, name = provider.replace(":", ".").rpartition(".")
+        provider = getattr(import_module(module), name)()
+    get_credentials: Callable[[], tuple[str, ...]] | None = getattr(provider, "get_credentials", None)
+    if get_credentials is None:
+        raise ImproperlyConfigured(
+            f"the credential provider is {provider!r}: it must have a method get_credentials"
+        )
+    return get_credentials
 
 
 def _sentinel(first: str, others: list[str], transport_options: Mapping[str, Any]) -> dict[str, Any]:

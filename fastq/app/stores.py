@@ -1,0 +1,81 @@
+"""What the settings say of the broker and the result backend: their URLs and options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastq.backends.base import BackendOptions, RetryOptions
+from fastq.brokers.base import BrokerOptions
+
+if TYPE_CHECKING:
+    from fastq.app.settings import Settings
+
+EMBEDDED_URL = "sqlite://"
+# Stores that keep results beside the queues when no result_backend is set: nobody else looks after either.
+EMBEDDED_SCHEMES = ("sqlite", "memory")
+# Celery's settings of the result store on Redis, by the name of the transport option that says the same.
+# What result_backend and result_backend_transport_options say goes before them.
+_REDIS_OPTIONS = {
+    "host": "redis_host",
+    "port": "redis_port",
+    "db": "redis_db",
+    "username": "redis_username",
+    "password": "redis_password",
+    "max_connections": "redis_max_connections",
+    "client_name": "redis_client_name",
+    "socket_timeout": "redis_socket_timeout",
+    "socket_connect_timeout": "redis_socket_connect_timeout",
+    "socket_keepalive": "redis_socket_keepalive",
+    "health_check_interval": "redis_backend_health_check_interval",
+    "credential_provider": "redis_backend_credential_provider",
+}
+
+
+def broker_options(conf: Settings, app_name: str) -> BrokerOptions:
+    """How to reach the brokers of an app."""
+    return BrokerOptions(
+        transport_options=dict(conf.broker_transport_options),
+        ssl=conf.broker_use_ssl,
+        connect_timeout=conf.broker_connection_timeout,
+        publish_deadline=conf.task_publish_deadline,
+        lease=conf.worker_lease,
+        max_redeliveries=conf.task_max_redeliveries,
+        app_name=app_name,
+    )
+
+
+def backend_url(conf: Settings) -> str | None:
+    """Where results are kept; None when that is nowhere."""
+    url: str | None = conf.result_backend
+    if url is None:
+        broker_url: str = conf.broker_write_url or EMBEDDED_URL
+        return broker_url if broker_url.partition("://")[0] in EMBEDDED_SCHEMES else None
+    if not url or url.partition("://")[0] == "disabled":
+        return None
+    return url if "://" in url else f"{url}://"
+
+
+def backend_options(conf: Settings, app_name: str) -> BackendOptions:
+    """How to reach the result backend of an app."""
+    redis = {option: conf[name] for option, name in _REDIS_OPTIONS.items() if conf[name] is not None}
+    retries = RetryOptions(
+        most=conf.result_backend_max_retries,
+        first_pause=conf.result_backend_base_sleep_between_retries_ms / 1000,
+        longest_pause=conf.result_backend_max_sleep_between_retries_ms / 1000,
+    )
+    return BackendOptions(
+        transport_options={**redis, **conf.result_backend_transport_options},
+        ssl=conf.redis_backend_use_ssl or False,
+        expires=_seconds(conf.result_expires),
+        failure_expires=_seconds(conf.result_failure_expires),
+        connect_timeout=conf.broker_connection_timeout,
+        deadline=conf.task_publish_deadline,
+        app_name=app_name,
+        retries=retries if conf.result_backend_always_retry else None,
+    )
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None or value == 0:
+        return None
+    return value.total_seconds() if hasattr(value, "total_seconds") else float(value)
