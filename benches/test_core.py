@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benches.data import NOOP, SEED, envelope, task_ids
+from benches.data import NOOP, QUEUE, SEED, envelope, task_ids
 from fastq import FastQ
 from fastq._core.codec import json_dumps, json_loads
 from fastq._core.message import Delivery, Message, Outcome, decode_envelope, new_id
@@ -49,6 +49,39 @@ def test_encode_an_envelope(benchmark: BenchmarkFixture, message: Message) -> No
 def test_decode_an_envelope(benchmark: BenchmarkFixture, body_encoding: str | None) -> None:
     raw = envelope(NOOP, task_ids(1)[0], body_encoding=body_encoding)
     assert benchmark(decode_envelope, raw).task == NOOP
+
+
+def test_encode_a_publish(benchmark: BenchmarkFixture, message: Message) -> None:
+    """A hundred messages into one buffer: divide by that."""
+    encoder = pytest.importorskip("fastq._core.amqp_encoder").FrameEncoder()
+
+    def publish() -> bytes:
+        encoder.publish_messages(1, [message] * 100)
+        data: bytes = encoder.take()
+        return data
+
+    assert len(benchmark(publish)) > 100 * len(message.body)
+
+
+@pytest.mark.parametrize("reads_headers", [False, True], ids=["gate", "headers"])
+def test_decode_a_delivery(benchmark: BenchmarkFixture, message: Message, reads_headers: bool) -> None:
+    """A hundred deliveries out of one read: divide by that."""
+    decoder = pytest.importorskip("fastq._core.amqp").FrameDecoder()
+    encoder = pytest.importorskip("fastq._core.amqp_encoder").FrameEncoder()
+    encoder.publish_message(1, message, exchange="", routing_key=QUEUE)
+    wire = encoder.take()
+    encoder.method(1, "basic.deliver", consumer_tag="c", delivery_tag=1, routing_key=QUEUE)
+    deliver = encoder.take() + wire[8 + int.from_bytes(wire[3:7], "big") :]
+
+    def deliveries() -> list[Delivery]:
+        decoder.feed(deliver * 100)
+        found = [content.delivery(QUEUE) for content in iter(decoder.next_frame, None)]
+        if reads_headers:
+            for delivery in found:
+                assert delivery.message.headers["origin"]
+        return found
+
+    assert len(benchmark(deliveries)) == 100
 
 
 def test_write_json(benchmark: BenchmarkFixture) -> None:

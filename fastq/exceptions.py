@@ -35,6 +35,7 @@ Exception
     │  ├ SerializerNotInstalled        also LookupError
     │  └ ContentDisallowed
     └ OperationalError                 also ConnectionError
+       └ RemoteProtocolError
 SystemExit
  ├ WorkerShutdown
  └ WorkerTerminate
@@ -90,6 +91,7 @@ __all__ = (
     "OperationalError",
     "QueueNotFound",
     "Reject",
+    "RemoteProtocolError",
     "Retry",
     "SecurityError",
     "SecurityWarning",
@@ -392,6 +394,10 @@ class OperationalError(FastQError, ConnectionError):
     """A broker or result backend that can't be reached."""
 
     is_passing = True  # whether another attempt may succeed
+
+
+class RemoteProtocolError(OperationalError):
+    """What a broker sent breaks its protocol; the connection that it came on is of no use any more."""
 
 
 class WorkerShutdown(SystemExit):

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib import import_module
 
 import pytest
 from servers import RedisServer, free_port, skip_or_fail
+
+collect_ignore_glob: list[str] = []
+try:
+    import_module("fastq._core.amqp")
+except ImportError:
+    if os.environ.get("CI"):
+        raise
+    collect_ignore_glob.append("*/test_amqp*.py")
+
+
+def pytest_report_header() -> str | None:
+    if collect_ignore_glob:
+        return "fastq was built without librabbitmq: the tests of AMQP are left out"
+    return None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

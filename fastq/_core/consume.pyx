@@ -84,22 +84,22 @@ cdef class Gate:
     cdef object _judge(self, Delivery delivery, double now):
         """The outcome of a delivery that does not run now, or None."""
         cdef Message message = delivery.message
-        cdef dict headers
         if message is None:
             return self._bury(delivery, delivery.error)
         try:
             if not message.task:
                 self._upgrade(message)
-            headers = message.headers
             if message.task not in self.tasks:
                 return self._unknown(delivery)
-            _check_types(headers)
-            if headers.get("expires") is not None and parse_instant(headers["expires"], self.zone) <= now:
+            _check_types(message)
+            expires = message.header("expires")
+            if expires is not None and parse_instant(expires, self.zone) <= now:
                 return self._revoked(delivery, "expired")
             if message.id in self.revoked:
                 return self._revoked(delivery, "revoked")
-            if headers.get("eta") is not None:
-                due = parse_instant(headers["eta"], self.zone)
+            eta = message.header("eta")
+            if eta is not None:
+                due = parse_instant(eta, self.zone)
                 if due > now:
                     return Outcome(delivery, PARK, until=due)
             if self.rates:
@@ -162,12 +162,12 @@ cdef class Gate:
         return self.tracer.revoked(delivery, why)
 
 
-cdef _check_types(dict headers):
+cdef _check_types(Message message):
     """Raise `DecodeError` for a header that has not the type of PROTOCOL.md §1.2."""
-    retries = headers.get("retries")
+    retries = message.header("retries")
     if retries is not None and (type(retries) is not int or retries < 0):
         raise DecodeError(f"the header retries is {retries!r}, not a count")
-    limits = headers.get("timelimit")
+    limits = message.header("timelimit")
     if limits is not None:
         if type(limits) is not list or len(<list> limits) != 2:
             raise DecodeError(f"the header timelimit is {limits!r}, not [hard, soft]")

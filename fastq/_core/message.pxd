@@ -10,11 +10,19 @@ cpdef enum Action:
     RETURN = 5     # it did not start: back to the head of its queue, uncounted
 
 
+cdef class Carrier:
+    cdef int read(self, Message message) except -1
+
+
 cdef class Message:
     cdef public str task
     cdef public str id
-    cdef public dict headers
-    cdef public dict properties
+    cdef dict _headers      # with a carrier: only those of HOT_HEADERS
+    cdef dict _properties   # with a carrier: None
+    cdef Carrier _carrier   # what the rest is still to be read from, or None
+    cdef object header(self, str name)
+    cdef dict all_headers(self)
+    cdef int _read(self) except -1
     cdef public bytes body
     cdef public str content_type
     cdef public str content_encoding
@@ -48,5 +56,8 @@ cdef class Outcome:
     cpdef tuple to_tuple(self)
 
 
+cdef Message new_message(str task, str id, dict headers, dict properties, bytes body, str content_type,
+                         str content_encoding, str queue, str exchange, str routing_key, priority, due)
+cdef int check_address(task, task_id) except -1
 cpdef str new_id()
 cpdef Message decode_envelope(bytes raw)

@@ -71,6 +71,21 @@ cpdef str new_id():
 # Messages
 # ---------------------------------------------------------------------------
 
+# What a worker looks at for every message that it runs: a carrier has these at hand.
+HOT_HEADERS = frozenset((
+    "task", "id", "eta", "expires", "retries", "timelimit", "compression", "ignore_result", "group",
+    "parent_id",
+))
+
+
+cdef class Carrier:
+    """Received bytes from which all headers and properties of a message can be read, when somebody asks."""
+
+    cdef int read(self, Message message) except -1:
+        """Give *message* all its headers and properties."""
+        raise NotImplementedError
+
+
 @cython.final
 @cython.freelist(256)
 cdef class Message:
@@ -89,8 +104,8 @@ cdef class Message:
                  str exchange="", str routing_key=None, priority=None, due=None):
         self.task = task
         self.id = id
-        self.headers = headers
-        self.properties = {} if properties is None else properties
+        self._headers = headers
+        self._properties = {} if properties is None else properties
         self.body = body
         self.content_type = content_type
         self.content_encoding = content_encoding
@@ -100,12 +115,53 @@ cdef class Message:
         self.priority = priority
         self.due = due
 
+    @property
+    def headers(self):
+        """The header map; of a message from RabbitMQ it is decoded now."""
+        return self.all_headers()
+
+    @headers.setter
+    def headers(self, dict headers):
+        if self._carrier is not None:
+            self._read()  # the properties
+        self._headers = headers
+
+    @property
+    def properties(self):
+        """The property map; of a message from RabbitMQ it is decoded now."""
+        if self._carrier is not None:
+            self._read()
+        return self._properties
+
+    @properties.setter
+    def properties(self, dict properties):
+        if self._carrier is not None:
+            self._read()  # the headers
+        self._properties = properties
+
+    cdef object header(self, str name):
+        """One of `HOT_HEADERS`, or None, without decoding the others."""
+        assert name in HOT_HEADERS
+        return self._headers.get(name)
+
+    cdef dict all_headers(self):
+        if self._carrier is not None:
+            self._read()
+        return self._headers
+
+    cdef int _read(self) except -1:
+        cdef Carrier carrier = self._carrier
+        carrier.read(self)
+        self._carrier = None
+        return 0
+
     cpdef bytes envelope(self):
         """Kombu's JSON envelope, the form in which Redis and SQL keep a message (§3.3).
 
         A body of text travels as it is, other bytes in base64 (``body_encoding``).
         """
-        cdef dict properties = self.properties.copy()
+        cdef dict headers = self.all_headers()
+        cdef dict properties = self._properties.copy()
         cdef str body = _text(self)
         if body is None:
             body = b2a_base64(self.body, newline=False).decode("ascii")
@@ -122,13 +178,13 @@ cdef class Message:
             "body": body,
             "content-encoding": self.content_encoding,
             "content-type": self.content_type,
-            "headers": self.headers,
+            "headers": headers,
             "properties": properties,
         })
 
     cpdef tuple to_tuple(self):
         """The fields as plain values, for `marshal`; `message_from_tuple` is its inverse."""
-        return (self.task, self.id, self.headers, self.properties, self.body, self.content_type,
+        return (self.task, self.id, self.all_headers(), self._properties, self.body, self.content_type,
                 self.content_encoding, self.queue, self.exchange, self.routing_key, self.priority, self.due)
 
     def __repr__(self):
@@ -137,7 +193,7 @@ cdef class Message:
 
 cdef str _text(Message message):
     """The body as text, or None where it is not."""
-    if message.content_encoding != "utf-8" or "compression" in message.headers:
+    if message.content_encoding != "utf-8" or "compression" in message.all_headers():
         return None
     try:
         return message.body.decode("utf-8")
@@ -149,17 +205,17 @@ def message_from_tuple(tuple fields) -> Message:
     """The message whose `Message.to_tuple` gave *fields*."""
     (task, id, headers, properties, body, content_type, content_encoding,
      queue, exchange, routing_key, priority, due) = fields
-    return _message(task, id, headers, properties, body, content_type, content_encoding,
-                    queue, exchange, routing_key, priority, due)
+    return new_message(task, id, headers, properties, body, content_type, content_encoding,
+                       queue, exchange, routing_key, priority, due)
 
 
-cdef Message _message(str task, str id, dict headers, dict properties, bytes body, str content_type,
-                      str content_encoding, str queue, str exchange, str routing_key, priority, due):
+cdef Message new_message(str task, str id, dict headers, dict properties, bytes body, str content_type,
+                         str content_encoding, str queue, str exchange, str routing_key, priority, due):
     cdef Message message = Message.__new__(Message)
     message.task = task
     message.id = id
-    message.headers = headers
-    message.properties = properties
+    message._headers = headers
+    message._properties = properties
     message.body = body
     message.content_type = content_type
     message.content_encoding = content_encoding
@@ -197,12 +253,7 @@ cpdef Message decode_envelope(bytes raw):
         content_encoding = "utf-8"
     task = headers.get("task", "")
     task_id = headers.get("id", "")
-    if type(task) is not str or type(task_id) is not str:
-        raise DecodeError(f"the headers name the task {task!r} and the id {task_id!r}; both must be strings")
-    if task and not task_id:
-        raise DecodeError(f"the message for task {task!r} has no id")
-    _check_unicode(task)
-    _check_unicode(task_id)
+    check_address(task, task_id)
     routing_key = info.get("routing_key")
     exchange = info.get("exchange")
     if type(routing_key) is not str:
@@ -212,8 +263,19 @@ cpdef Message decode_envelope(bytes raw):
     priority = properties.get("priority")
     if type(priority) is not int:
         priority = None
-    return _message(task, task_id, headers, properties, body, content_type, content_encoding,
-                    routing_key, exchange, routing_key, priority, None)
+    return new_message(task, task_id, headers, properties, body, content_type, content_encoding,
+                       routing_key, exchange, routing_key, priority, None)
+
+
+cdef int check_address(task, task_id) except -1:
+    """Refuse a v2 message whose headers *task* and *id* are no strings, or which has no id."""
+    if type(task) is not str or type(task_id) is not str:
+        raise DecodeError(f"the headers name the task {task!r} and the id {task_id!r}; both must be strings")
+    if task and not task_id:
+        raise DecodeError(f"the message for task {task!r} has no id")
+    _check_unicode(task)
+    _check_unicode(task_id)
+    return 0
 
 
 cdef int _check_unicode(str name) except -1:
@@ -263,14 +325,14 @@ def upgrade_v1(Message message, body) -> list:
     _check_unicode(task_id)
     message.task = task
     message.id = task_id
-    message.headers = {
+    message._headers = {
         "eta": body.get("eta"),
         "expires": body.get("expires"),
         "retries": body.get("retries") or 0,
         "timelimit": body.get("timelimit"),
         "group": body.get("taskset") or body.get("group"),
         "group_index": body.get("group_index"),
-        **message.headers,
+        **message.all_headers(),
         "task": task,
         "id": task_id,
     }

@@ -41,13 +41,13 @@ cdef class Context:
         self.children = []
         if message is not None:
             self.id = message.id
-            self.retries = message.headers.get("retries") or 0
+            self.retries = message.header("retries") or 0
         self.update(fields)
 
     def __getattr__(self, str name):
         # Reached for what is neither a field nor was set on this request.
-        if self.message is not None and name in self.message.headers:
-            return self.message.headers[name]
+        if self.message is not None and name in self.message.all_headers():
+            return self.message.all_headers()[name]
         if name in LIMITS:
             return (self.timelimit or (None, None))[LIMITS[name]]
         try:

@@ -82,8 +82,8 @@ cdef class Template:
         cdef Message message = Message.__new__(Message)
         message.task = self.task
         message.id = task_id
-        message.headers = headers
-        message.properties = properties
+        message._headers = headers
+        message._properties = properties
         message.body = data
         message.content_type = self.content_type
         message.content_encoding = self.content_encoding

@@ -120,7 +120,7 @@ cdef bytes _document(object encoder, Context context, str state, result, traceba
     }
     if context.message is not None:
         for field, header in (("group_id", "group"), ("parent_id", "parent_id")):
-            value = context.message.headers.get(header)
+            value = context.message.header(header)
             if value is not None:
                 document[field] = value
     if extended is not None:
@@ -131,8 +131,8 @@ cdef bytes _document(object encoder, Context context, str state, result, traceba
 
 cdef bint _is_member(Context context) except -1:
     """Whether the document must name a group or a parent."""
-    cdef dict headers = context.message.headers
-    return headers.get("group") is not None or headers.get("parent_id") is not None
+    cdef Message message = context.message
+    return message.header("group") is not None or message.header("parent_id") is not None
 
 
 cdef bytes _success_json(Context context, value):
@@ -337,8 +337,8 @@ cdef class Tracer:
         context.kwargs = kwargs
         context.embed = embed
         context.hostname = self.hostname
-        context.retries = message.headers.get("retries") or 0
-        context.ignore_result = message.headers.get("ignore_result")
+        context.retries = message.header("retries") or 0
+        context.ignore_result = message.header("ignore_result")
         if context.ignore_result is None:
             context.ignore_result = run.plan.ignores_result
         context.redelivered = delivery.redelivered
@@ -363,7 +363,7 @@ cdef class Tracer:
 
     cdef tuple _body(self, Message message):
         """(args, kwargs, embed) of a v2 body (§1.4)."""
-        if message.content_type == "application/json" and "compression" not in message.headers:
+        if message.content_type == "application/json" and message.header("compression") is None:
             body = json_loads(message.body)
         else:
             body = self.loads(message)
@@ -579,7 +579,7 @@ cdef class Tracer:
         """The hard and soft limit in seconds, or None: the header's, else the task's, else the worker's."""
         cdef Plan plan = self._plan(delivery.message.task)
         hard = soft = None
-        header = delivery.message.headers.get("timelimit")
+        header = delivery.message.header("timelimit")
         if type(header) is list and len(<list> header) == 2:
             hard, soft = header
             if type(hard) not in (int, float):
@@ -648,7 +648,7 @@ cdef class Tracer:
         cdef Outcome outcome = Outcome(delivery, ACK, state=state)
         cdef Context context
         task = self.tasks.get(delivery.message.task)
-        ignores = delivery.message.headers.get("ignore_result")
+        ignores = delivery.message.header("ignore_result")
         if ignores is None:
             ignores = task is not None and task.ignore_result
         if delivery.message.id and (not ignores or (task is not None and task.store_errors_even_if_ignored)):

@@ -22,7 +22,8 @@ SCHEMES = {
 def open_broker(url: str, options: BrokerOptions) -> Broker:
     """The broker at *url*; it connects when it is first used. Raises `ImproperlyConfigured`."""
     scheme = url.partition("://")[0].lower()
-    if scheme in ("amqp", "amqps", "pyamqp"):
+    if scheme in ("amqp", "amqps", "pyamqp", "librabbitmq"):
+        check_librabbitmq(scheme)
         raise ImproperlyConfigured(
             f"broker_url begins with {scheme}://: this version of fastq has no RabbitMQ yet"
         )
@@ -38,3 +39,15 @@ def open_broker(url: str, options: BrokerOptions) -> Broker:
             f'{scheme}:// needs {exc.name}: pip install "fastq-queue[{extra}]"'
         ) from exc
     return driver(url, options)
+
+
+def check_librabbitmq(scheme: str) -> None:
+    """Raise `ImproperlyConfigured` where fastq was built without librabbitmq, the codec of AMQP."""
+    try:
+        import_module("fastq._core.amqp")
+    except ImportError as exc:
+        raise ImproperlyConfigured(
+            f"{scheme}:// needs librabbitmq, without which this fastq was built: install it (Debian: apt-get "
+            "install librabbitmq-dev pkg-config), then fastq again (pip install --force-reinstall --no-deps "
+            f"--no-binary :all: fastq-queue): {exc}"
+        ) from exc
