@@ -148,9 +148,8 @@ def main(count: int, seed: int) -> None:
                     read += 1
         except RemoteProtocolError:
             refused += 1
-    print(
-        f"{count} mutations of seed {seed}: {refused} refused, {read} frames read, {refused_tables} tables refused"
-    )
+    told = f"{refused} refused, {read} frames read, {refused_tables} tables refused"
+    print(f"{count} mutations of seed {seed}: {told}")
 
 
 if __name__ == "__main__":
