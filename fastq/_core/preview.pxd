@@ -1,1 +1,1 @@
-cpdef str preview(value, Py_ssize_t limit=*)
+cpdef str preview(value, Py_ssize_t limit=*, int depth=*)

@@ -1,18 +1,20 @@
 """Short reprs of arguments and results, for events and logs: bounded in length and in time."""
 
 cdef enum:
-    MAX_DEPTH = 3      # containers in containers that are shown, Celery's task_repr_maxlevels
     MAX_TEXT = 256     # characters of one string that are looked at
 
 
-cpdef str preview(value, Py_ssize_t limit=1024):
+cpdef str preview(value, Py_ssize_t limit=1024, int depth=3):
     """A repr of *value* of at most *limit* characters, ending in ``...`` where it was cut.
+
+    *depth* is how many containers in containers are shown, 0 means all of them, as in
+    Celery's task_repr_maxlevels.
 
     Takes time in proportion to *limit*, not to the size of *value*; a ``__repr__`` that
     raises is shown as such.
     """
     cdef list parts = []
-    cdef Py_ssize_t left = _write(parts, value, limit, MAX_DEPTH)
+    cdef Py_ssize_t left = _write(parts, value, limit, depth if depth > 0 else -1)
     text = "".join(parts)
     if left < 0 or len(text) > limit:
         return text[:limit - 3] + "..."

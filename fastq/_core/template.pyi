@@ -20,6 +20,7 @@ class Template:
         priority: int | None = None,
         due: float | None = None,
         encode: Callable[[Any], bytes] | None = None,
+        repr_depth: int = 3,
     ) -> None: ...
     def messages(
         self,

@@ -9,6 +9,9 @@ from fastq._core.request cimport Context
 
 cdef dict NO_EMBED = {}
 
+cdef enum:
+    SHOWN = 1024  # characters of the arguments that are shown, Celery's argsrepr_maxsize
+
 
 @cython.final
 cdef class Template:
@@ -16,7 +19,8 @@ cdef class Template:
 
     *headers* and *properties* hold all but what each message adds: its id, whose child it
     is, and what its arguments look like. *encode* turns a body ``(args, kwargs, embed)``
-    into bytes; None means plain JSON. There is one message for each of *queues*.
+    into bytes; None means plain JSON. *repr_depth* is how deep arguments are shown. There is
+    one message for each of *queues*.
     """
 
     cdef str task
@@ -30,12 +34,13 @@ cdef class Template:
     cdef object priority
     cdef object due
     cdef object encode
+    cdef int repr_depth
     cdef bint shows_args
     cdef bint shows_kwargs
 
     def __init__(self, str task, dict headers, dict properties, list queues, *, str exchange, str routing_key,
                  str content_type="application/json", str content_encoding="utf-8", priority=None, due=None,
-                 encode=None):
+                 encode=None, int repr_depth=3):
         self.task = task
         self.headers = headers
         self.properties = properties
@@ -47,6 +52,7 @@ cdef class Template:
         self.priority = priority
         self.due = due
         self.encode = encode
+        self.repr_depth = repr_depth
         self.shows_args = "argsrepr" not in headers
         self.shows_kwargs = "kwargsrepr" not in headers
 
@@ -69,9 +75,9 @@ cdef class Template:
         elif "root_id" not in headers:
             headers["root_id"] = task_id
         if self.shows_args:
-            headers["argsrepr"] = preview(args if type(args) is tuple else tuple(args))
+            headers["argsrepr"] = preview(args if type(args) is tuple else tuple(args), SHOWN, self.repr_depth)
         if self.shows_kwargs:
-            headers["kwargsrepr"] = preview(kwargs) if kwargs else "{}"
+            headers["kwargsrepr"] = preview(kwargs, SHOWN, self.repr_depth) if kwargs else "{}"
         body = (args, kwargs, NO_EMBED)
         if announce is not None:
             announce(body, headers, properties)

@@ -46,6 +46,12 @@ class Router:
             self._load()
         return self._find(name, options, args, kwargs, task)
 
+    def destination(self, options: Mapping[str, Any]) -> Route:
+        """The route that *options* alone name, whatever ``task_routes`` says."""
+        if self._version != self._conf.version:
+            self._load()
+        return self._addressed(dict(options))
+
     def consumed(self) -> list[str]:
         """The queues that a worker consumes unless told otherwise."""
         if self._version != self._conf.version:
@@ -82,6 +88,10 @@ class Router:
                 routed = {"queue": answer} if isinstance(answer, str) else dict(answer)
                 merged = routed | {key: value for key, value in options.items() if value is not None}
                 break
+        return self._addressed(merged)
+
+    def _addressed(self, merged: dict[str, Any]) -> Route:
+        """The route to the queue, exchange and routing key of *merged*, which keeps all the rest."""
         queue = merged.pop("queue", None)
         exchange = merged.pop("exchange", None)
         routing_key = merged.pop("routing_key", None)

@@ -13,7 +13,6 @@ from fastq._core.preview import preview
 from fastq._core.request import current_request
 from fastq._core.template import Template
 from fastq.exceptions import FastQError, nearest_name
-from fastq.topology import queue_from
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
@@ -142,7 +141,7 @@ class Composer:
         self, task: Task[..., Any], args: Any, kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Message:
         """The message of a call that runs here: its arguments are shown, but need not be written."""
-        shown = {"argsrepr": preview(tuple(args)), "kwargsrepr": preview(dict(kwargs)), **options}
+        shown = _shown(self._app, args, kwargs) | options
         template = self.template(task.name, task, shown, args, kwargs)
         return template.messages((), {}, current_request(), options.get("task_id"))[0]
 
@@ -225,6 +224,7 @@ class Composer:
             priority=options.get("priority", conf.task_default_priority),
             due=due,
             encode=encode,
+            repr_depth=conf.task_repr_maxlevels,
         )
 
     def _announcement(
@@ -247,6 +247,15 @@ class Composer:
             )
 
         return announce
+
+
+def _shown(app: FastQ, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as headers show them to people."""
+    depth = app.conf.task_repr_maxlevels
+    return {
+        "argsrepr": preview(tuple(args), depth=depth),
+        "kwargsrepr": preview(dict(kwargs), depth=depth),
+    }
 
 
 def _encoder(serializer: str, method: str | None) -> Callable[[Any], bytes]:
@@ -309,10 +318,11 @@ def retry_of(
     args: Any = None,
     kwargs: Any = None,
     options: Mapping[str, Any] = NO_OPTIONS,
-) -> Message:
-    """The message that runs *message*'s task again at *eta*: the same in everything that is not given.
+) -> list[Message]:
+    """What runs *message*'s task again at *eta*: the same message in everything that is not given.
 
-    Raises `EncodeError` here, in the task, and not where the worker sends it.
+    There are several when *options* name an exchange that reaches several queues. Raises
+    `EncodeError` and `QueueNotFound` here, in the task, and not where the worker sends it.
     """
     headers = {key: value for key, value in message.headers.items() if not key.startswith("x-death")}
     properties = {
@@ -322,40 +332,58 @@ def retry_of(
     }
     if not headers.get("parent_id"):
         headers["parent_id"] = message.id
-    body = message.body
-    if args is not None or kwargs is not None:
-        old = app.load_body(message)
-        new = (old[0] if args is None else args, old[1] if kwargs is None else kwargs, old[2])
-        _, _, body = serialization.dumps(new, serialization.name_of(message.content_type))
-        if headers.get("compression"):
-            body, _ = serialization.compress(body, headers["compression"])
-        headers["argsrepr"], headers["kwargsrepr"] = preview(tuple(new[0])), preview(new[1])
+    body, types = message.body, (message.content_type, message.content_encoding)
+    if args is not None or kwargs is not None or options.get("serializer") or options.get("compression"):
+        old_args, old_kwargs, embed = app.load_body(message)
+        new = (old_args if args is None else args, old_kwargs if kwargs is None else kwargs, embed)
+        body, types = _written_again(message, new, headers, options)
+        if args is not None or kwargs is not None:
+            headers.update(_shown(app, new[0], new[1]))
     _apply_options(app, options, headers, properties)
     headers["retries"] = retries
     headers["eta"] = eta.isoformat()
-    queue = options.get("queue") or message.queue
-    queue = queue if isinstance(queue, str) else queue_from(queue).name
-    moved = queue != message.queue
+    queues, exchange, routing_key = [message.queue], message.exchange, message.routing_key
+    if options.get("queue") or options.get("exchange") or options.get("routing_key"):
+        route = app.router.destination(options)
+        queues, exchange, routing_key = route.queues, route.exchange, route.routing_key
     # A schedule is looked into by fastq's workers alone; that one of them serves this queue is known,
     # of another queue, or in another store, it is not. What is due already is for anyone.
-    is_served = not moved and app.read_broker is app.broker
+    is_served = queues == [message.queue] and app.read_broker is app.broker
     is_parked = eta > app.now_utc() and (is_served or not app.broker.has_celery_peers)
-    again = Message(
-        message.task,
-        message.id,
-        headers,
-        body,
-        queue=queue,
-        properties=properties,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        exchange="" if moved else message.exchange,
-        routing_key=queue if moved else message.routing_key,
-        priority=options.get("priority", message.priority),
-        due=eta.timestamp() if is_parked else None,
-    )
-    again.envelope()
+    again = [
+        Message(
+            message.task,
+            message.id,
+            headers,
+            body,
+            queue=queue,
+            properties=properties,
+            content_type=types[0],
+            content_encoding=types[1],
+            exchange=exchange,
+            routing_key=routing_key,
+            priority=options.get("priority", message.priority),
+            due=eta.timestamp() if is_parked else None,
+        )
+        for queue in queues
+    ]
+    again[0].envelope()
     return again
+
+
+def _written_again(
+    message: Message, body: Any, headers: dict[str, Any], options: Mapping[str, Any]
+) -> tuple[bytes, tuple[str, str]]:
+    """*body* in the serializer and compression of *options* or else of *message*, and its content types.
+
+    *headers* get the name of the compression.
+    """
+    serializer = options.get("serializer") or serialization.name_of(message.content_type)
+    *types, data = serialization.dumps(body, serializer)
+    method = options.get("compression") or headers.get("compression")
+    if method:
+        data, headers["compression"] = serialization.compress(data, method)
+    return data, (types[0], types[1])
 
 
 def from_now(app: FastQ, seconds: float | timedelta) -> datetime:

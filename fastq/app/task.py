@@ -332,7 +332,7 @@ class Task(Generic[P, R]):
             exc=exc, when=eta if eta is not None else countdown, is_eager=request.is_eager, sig=call
         )
         if not request.is_eager and request.message is not None:
-            message = sending.retry_of(
+            messages = sending.retry_of(
                 self.app,
                 request.message,
                 retries=retries,
@@ -341,8 +341,8 @@ class Task(Generic[P, R]):
                 kwargs=kwargs,
                 options=options,
             )
-            others = [each for each in request.follow or () if each.id != message.id]
-            request.follow = [*others, message]
+            others = [each for each in request.follow or () if each.id != request.id]
+            request.follow = [*others, *messages]
         if throw:
             raise again
         return again

@@ -6,9 +6,11 @@ import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from celery.utils.saferepr import saferepr
 
 from fastq import FastQ, Task, current_app, shared_task, signals
 from fastq.app.argument_check import argument_check, is_coroutine_function
+from fastq.app.sending import retry_of
 from fastq.exceptions import EncodeError, FastQError, MaxRetriesExceededError, NotRegistered
 from fastq.result import EagerResult
 from fastq.topology import Exchange, Queue
@@ -220,6 +222,18 @@ def test_send_many_takes_tasks_and_names(app, sent):
         (add.name, "celery"),
         ("elsewhere.mul", "q"),
     ]
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2, 3, 5])
+def test_arguments_are_shown_as_deep_as_the_setting_says(app, sent, levels):
+    app.conf.task_repr_maxlevels = levels
+    listed, mapped = [[[[[[1]]]]]], {"a": {"b": {"c": {"d": {"e": 1}}}}}
+    task = app.task(name="deep")(lambda *args, **kwargs: None)
+    task.delay(listed, x=mapped)
+    sent.append(app.composer.compose_in_place(task, (listed,), {"x": mapped}, {}))
+    sent += retry_of(app, sent[0], retries=1, eta=app.now(), args=(listed,))
+    shown = [saferepr((listed,), maxlevels=levels), saferepr({"x": mapped}, maxlevels=levels)]
+    assert [[each.headers["argsrepr"], each.headers["kwargsrepr"]] for each in sent] == [shown] * 3
 
 
 def test_a_pipeline_sends_all_at_its_end_or_nothing(app):

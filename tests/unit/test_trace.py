@@ -12,7 +12,7 @@ from fastq._core.message import Action, Delivery, Message
 from fastq._core.trace import Tracer
 from fastq.exceptions import Ignore, Reject
 from fastq.result import AsyncResult
-from fastq.topology import Queue
+from fastq.topology import Exchange, Queue
 
 
 @pytest.fixture
@@ -653,3 +653,46 @@ def test_a_retry_goes_where_it_is_told_or_fails_in_the_task(app):
     [message] = run(app, again, 3).follow
     assert (message.queue, message.priority) == ("other", 3)
     assert document(run(app, again, "high"))["result"]["exc_type"] == "TypeError"
+
+
+def test_a_retry_is_written_by_the_serializer_and_compression_it_asks_for(app):
+    @app.task(bind=True)
+    def again(self, text, **options):
+        raise self.retry(**options)
+
+    def retried(**options):
+        [message] = run(app, again, "long " * 50, body=json.dumps([["x"], options, {}]).encode()).follow
+        app.conf.accept_content = ["json", "yaml"]
+        assert app.load_body(message)[0] == ["x"]
+        return message
+
+    same = retried()
+    assert same.content_type == "application/json" and "compression" not in same.headers
+    assert retried(serializer="yaml").content_type == "application/x-yaml"
+    packed = retried(compression="gzip")
+    assert packed.headers["compression"] == "application/x-gzip"
+    assert packed.body[:2] == b"\x1f\x8b" or packed.body[:1] == b"\x78"
+    assert document(run(app, again, body=b'[["x"],{"serializer":"none"},{}]'))["status"] == "FAILURE"
+
+
+def test_a_retry_goes_to_the_exchange_it_asks_for(app):
+    app.conf.task_queues = [
+        Queue("a", exchange=Exchange("news", "topic"), routing_key="news.#"),
+        Queue("b", exchange=Exchange("news", "topic"), routing_key="*.sport"),
+    ]
+
+    @app.task(bind=True)
+    def again(self, **options):
+        self.retry(countdown=1, throw=False, **options)
+        raise self.retry(**options)
+
+    def addresses(**options):
+        follow = run(app, again, body=json.dumps([[], options, {}]).encode()).follow
+        return [(message.queue, message.exchange, message.routing_key) for message in follow]
+
+    both = [("a", "news", "news.sport"), ("b", "news", "news.sport")]
+    assert addresses(exchange="news", routing_key="news.sport") == both
+    assert addresses(queue="b") == [("b", "news", "*.sport")]
+    assert addresses() == [("celery", "", "celery")]
+    lost = run(app, again, body=b'[[],{"exchange":"news","routing_key":"x.y"},{}]')
+    assert document(lost)["result"]["exc_type"] == "QueueNotFound"
