@@ -1,4 +1,3 @@
-from datetime import tzinfo
 from typing import Any, Protocol, final
 
 from fastq._core.message import Delivery, Outcome
@@ -7,7 +6,7 @@ from fastq._core.trace import Tracer
 class Rate(Protocol):
     def wait(self, message_id: str, now: float, /) -> float: ...
 
-def parse_instant(text: str, zone: tzinfo) -> float: ...
+def parse_instant(text: str) -> float: ...
 
 @final
 class Gate:

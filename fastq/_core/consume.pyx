@@ -4,7 +4,7 @@ Pure: the time is an argument, and what is decided comes back as outcomes.
 """
 
 import logging
-from datetime import datetime
+from datetime import datetime, timezone
 
 cimport cython
 
@@ -20,15 +20,15 @@ logger = logging.getLogger("fastq.worker.gate")
 cdef double LONGEST_LIMIT = 1e9
 
 
-def parse_instant(text, zone) -> float:
-    """The unix time of an ISO-8601 *text*; a naive one is in *zone* (docs/PROTOCOL.md §1.2).
+def parse_instant(text) -> float:
+    """The unix time of an ISO-8601 *text*; a naive one is in UTC (docs/PROTOCOL.md §1.2).
 
     Raises `DecodeError`.
     """
     try:
         when = datetime.fromisoformat(text.replace("Z", "+00:00") if text.endswith("Z") else text)
         if when.tzinfo is None:
-            when = when.replace(tzinfo=zone)
+            when = when.replace(tzinfo=timezone.utc)
         return when.timestamp()
     except (ValueError, TypeError, AttributeError, OverflowError) as exc:
         raise DecodeError(f"{text!r} is not an ISO-8601 time: {exc}") from None
@@ -47,14 +47,12 @@ cdef class Gate:
     cdef readonly set revoked
     cdef object tasks
     cdef object app
-    cdef object zone
     cdef set unknown   # names of unknown tasks that the log has
 
     def __init__(self, app, tracer, dict rates=None):
         self.app = app
         self.tracer = tracer
         self.tasks = app.tasks
-        self.zone = app.timezone
         self.rates = {} if rates is None else rates
         self.revoked = set()
         self.unknown = set()
@@ -93,13 +91,13 @@ cdef class Gate:
                 return self._unknown(delivery)
             _check_types(message)
             expires = message.header("expires")
-            if expires is not None and parse_instant(expires, self.zone) <= now:
+            if expires is not None and parse_instant(expires) <= now:
                 return self._revoked(delivery, "expired")
             if message.id in self.revoked:
                 return self._revoked(delivery, "revoked")
             eta = message.header("eta")
             if eta is not None:
-                due = parse_instant(eta, self.zone)
+                due = parse_instant(eta)
                 if due > now:
                     return Outcome(delivery, PARK, until=due)
             if self.rates:

@@ -75,7 +75,8 @@ cdef class Template:
         elif "root_id" not in headers:
             headers["root_id"] = task_id
         if self.shows_args:
-            headers["argsrepr"] = preview(args if type(args) is tuple else tuple(args), SHOWN, self.repr_depth)
+            shown = args if type(args) is tuple else tuple(args)
+            headers["argsrepr"] = preview(shown, SHOWN, self.repr_depth)
         if self.shows_kwargs:
             headers["kwargsrepr"] = preview(kwargs, SHOWN, self.repr_depth) if kwargs else "{}"
         body = (args, kwargs, NO_EMBED)

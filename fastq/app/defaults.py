@@ -93,7 +93,7 @@ _GENERAL = (
         "enable_utc",
         BOOL,
         True,
-        "Times in messages are UTC; if off, the local time of `timezone`.",
+        "Where timezone is not set: UTC, or if off the system's zone.",
         old=("ENABLE_UTC", "CELERY_ENABLE_UTC"),
     ),
     S("imports", NAMES, (), "Modules that a worker imports when it starts.", old=("CELERY_IMPORTS",)),
@@ -106,7 +106,13 @@ _GENERAL = (
         "As accept_content, for results; None: the same.",
         old=("RESULT_ACCEPT_CONTENT", "CELERY_RESULT_ACCEPT_CONTENT"),
     ),
-    S("timezone", TIMEZONE, None, "The time zone of schedules; None: UTC.", old=("CELERY_TIMEZONE",)),
+    S(
+        "timezone",
+        TIMEZONE,
+        None,
+        "The time zone of app.now() and of schedules; None: as enable_utc says.",
+        old=("CELERY_TIMEZONE",),
+    ),
 )
 
 _BROKER = (

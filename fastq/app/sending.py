@@ -25,7 +25,7 @@ class SendOptions(TypedDict, total=False):
 
     task_id: str | None
     countdown: float | timedelta | None  # seconds from now to the earliest start
-    eta: datetime | None  # the earliest start; naive means the app's timezone
+    eta: datetime | None  # the earliest start; naive means UTC
     expires: (
         float | timedelta | datetime | None
     )  # seconds from now, or the time after which it must not start
@@ -141,7 +141,7 @@ class Composer:
         self, task: Task[..., Any], args: Any, kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Message:
         """The message of a call that runs here: its arguments are shown, but need not be written."""
-        shown = _shown(self._app, args, kwargs) | options
+        shown = {**_shown(self._app, args, kwargs), **options}
         template = self.template(task.name, task, shown, args, kwargs)
         return template.messages((), {}, current_request(), options.get("task_id"))[0]
 
@@ -395,11 +395,11 @@ def _moment(app: FastQ, when: datetime | timedelta | float | str) -> datetime:
     """The UTC time that an eta or an expiry stands for; text is in ISO 8601."""
     if isinstance(when, str):
         when = datetime.fromisoformat(when.replace("Z", "+00:00"))
-    return aware(app, when) if isinstance(when, datetime) else from_now(app, when)
+    return aware(when) if isinstance(when, datetime) else from_now(app, when)
 
 
-def aware(app: FastQ, when: datetime) -> datetime:
-    """*when* in UTC; a naive time is in the app's timezone."""
+def aware(when: datetime) -> datetime:
+    """*when* in UTC; a naive time is taken for UTC, as Celery's workers take it in every timezone."""
     if when.tzinfo is None:
-        when = when.replace(tzinfo=app.timezone)
+        when = when.replace(tzinfo=timezone.utc)
     return when.astimezone(timezone.utc)

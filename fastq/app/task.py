@@ -318,7 +318,7 @@ class Task(Generic[P, R]):
         limit = self.max_retries if max_retries is None else max_retries
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
-        when = sending.aware(self.app, eta) if eta is not None else sending.from_now(self.app, countdown or 0)
+        when = sending.aware(eta) if eta is not None else sending.from_now(self.app, countdown or 0)
         if limit is not None and retries > limit:
             if exc is not None:
                 raise exc
