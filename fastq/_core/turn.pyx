@@ -259,7 +259,7 @@ cdef class TurnCodec:
     cdef int _put_message(self, Message message) except -1:
         ready, delayed, step = self._destination(message.queue, message.priority)
         if message.due is None:
-            self._put_all((b"P", ready, message.envelope()))
+            self._put_all((b"P", ready, message.envelope(), delayed))
         else:
             # What is due already is moved on by the same turn.
             self._put_all((b"D", delayed, float(message.due), step + b":" + message.envelope()))

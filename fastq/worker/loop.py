@@ -381,7 +381,8 @@ class Loop:
             raise exc
         pause = min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)
         log = logger.warning if self._failures == 1 else logger.info
-        log("The broker is away: %s. Trying again in %.1f s; running tasks go on.", exc, pause)
+        what = "The broker is away" if exc.is_passing else "The broker refuses this worker"
+        log("%s: %s. Trying again in %.1f s; running tasks go on.", what, exc, pause)
         self._state.reconnects += 1
         until = time.monotonic() + pause
         while (left := until - time.monotonic()) > 0 and not self._is_aborted:

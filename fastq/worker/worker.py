@@ -218,7 +218,8 @@ class Worker:
             retries = conf.broker_connection_retry_on_startup
             if retries is False or (retries is None and not conf.broker_connection_retry):
                 raise
-            logger.error("The broker is away: %s. It will be tried again until it answers.", exc)
+            what = "The broker is away" if exc.is_passing else "The broker refuses this worker"
+            logger.error("%s: %s. It will be tried again until it answers.", what, exc)
             threading.Thread(
                 target=self._announce_later, args=(consumer,), name="fastq-ready", daemon=True
             ).start()

@@ -18,6 +18,7 @@ from hiredis import ReplyError
 
 from fastq._core.resp import NO_REPLY, Argument, Replies, pack, pack_many
 from fastq.brokers.redis.endpoint import Endpoint, open_socket
+from fastq.brokers.redis.refusals import asks_for_login, code_of, is_passing, with_advice
 from fastq.exceptions import OperationalError
 
 T = TypeVar("T")
@@ -33,8 +34,6 @@ MOST_SLEPT = 30
 TRUSTED_SECONDS = 1.0
 FIRST_BACKOFF, LAST_BACKOFF = 0.02, 1.0  # seconds between attempts to connect
 NO_DEADLINE = 1e9  # seconds, where a finite number is needed
-# Errors of a server that starts, fails over or follows: another attempt may find it well.
-PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
 
 
 class ServerRefused(OperationalError):
@@ -47,10 +46,16 @@ def checked(reply: Any) -> Any:
     """*reply*, unless it is an error of the server: that is raised."""
     if isinstance(reply, ReplyError):
         message = str(reply)
-        if message.startswith(PASSING):
-            raise OperationalError(f"Redis is not ready: {message}")
-        raise ServerRefused(f"Redis refused a command: {message}")
+        if is_passing(message):
+            raise OperationalError(f"Redis is not ready: {with_advice(message)}")
+        if asks_for_login(message):
+            raise OperationalError(f"Redis has forgotten this login: {with_advice(message)}")
+        raise _refused(message)
     return reply
+
+
+def _refused(message: str) -> ServerRefused:
+    return ServerRefused(f"Redis refused a command: {with_advice(message)}")
 
 
 class Connection:
@@ -114,6 +119,13 @@ class Connection:
         """Send commands in one write and return their replies, error replies among them."""
         self.send(pack_many(commands), timeout)
         return [self.read(timeout) for _ in commands]
+
+    def transact(self, commands: Sequence[Sequence[Argument]], timeout: float) -> Any:
+        """Run commands in one transaction; returns their replies, or None if a watched key has changed."""
+        replies = self.call_many([["MULTI"], *commands, ["EXEC"]], timeout)
+        for reply in replies:  # the first error says why the others were discarded
+            checked(reply)
+        return replies[-1] if replies[-1] is None else [checked(reply) for reply in replies[-1]]
 
     def receive(self, timeout: float) -> None:
         """Wait at most *timeout* seconds for some bytes and take them in."""
@@ -304,9 +316,12 @@ def _log_in(
     if resp3:
         greeting = replies[0]
         # A wrong password is not cured by another way to send it.
-        known = ("WRONGPASS", "NOAUTH", *PASSING)
-        if isinstance(greeting, ReplyError) and not str(greeting).startswith(known):
-            return False
+        if isinstance(greeting, ReplyError):
+            message = str(greeting)
+            if asks_for_login(message):
+                raise _refused(message)
+            if code_of(message) != "WRONGPASS" and not is_passing(message):
+                return False
         version = checked(greeting)[b"version"]
         connection.is_resp3 = True
         connection.server_version = tuple(int(part) for part in version.split(b".") if part.isdigit())

@@ -208,6 +208,9 @@ class RedisConsumer(Consumer):
         self, connection: Connection, outcomes: Sequence[Outcome], room: int, waits: bool, now: float
     ) -> list[Delivery]:
         """Post a turn, and take in what an earlier one, or else this one, has claimed."""
+        for outcome in outcomes:
+            for message in outcome.follow or ():
+                self._layout.destination(message.queue, message.priority)
         fresh = self._layout.fresh_queues()
         if fresh:
             self._adopt_posted(connection)
@@ -454,19 +457,16 @@ class RedisConsumer(Consumer):
         known = {"name": self._worker, "queues": [self._restoring(queue) for queue in self._own]}
         seconds, micros = connection.call("TIME", timeout=self._patience)
         expires = int(seconds) * 1000 + int(micros) // 1000 + self._lease_ms
-        replies = connection.call_many(
+        connection.transact(
             [
-                ["MULTI"],
                 ["HSET", keys.workers(prefix), self._epoch, json.dumps(known)],
                 ["HSET", self._turn_key, "done", 0],
                 ["ZADD", keys.leases(prefix), expires, self._epoch],
-                ["SADD", keys.queues(prefix), *self._queues],
-                ["EXEC"],
             ],
             self._patience,
         )
-        for reply in (*replies, *replies[-1]):
-            checked(reply)
+        # For people's lists alone: a user who may not write it can work all the same.
+        connection.call_many([["SADD", keys.queues(prefix), *self._queues]], self._patience)
         self._is_registered = True
         self._is_quiet = False
         now = time.monotonic()
@@ -494,17 +494,15 @@ class RedisConsumer(Consumer):
         """
         self._number += 1
         commands: list[list[Argument]] = [
-            ["MULTI"],
             ["HGET", self._turn_key, "done"],
             ["HSET", self._turn_key, "fence", self._number],
         ]
         commands += [["HKEYS", queue.claims] for queue in self._own]
-        commands += [["EXEC"]]
-        results = checked(connection.call_many(commands, self._patience)[-1])
+        results = connection.transact(commands, self._patience)
         self._renew_at = 0.0
         # Other workers may just be coming back too, after a restart of Redis: give them time to renew.
         self._plan_restore(time.monotonic())
-        if checked(results[0]) is None:
+        if results[0] is None:
             connection.call("DEL", self._turn_key, timeout=self._patience)
             # What was settled before it ran depends on no claim.
             ours = [outcome for each in self._posted if each.is_ours for outcome in each.outcomes]

@@ -63,11 +63,9 @@ def purge(connection: Connection, layout: Layout, queue: str, timeout: float) ->
     """Delete what is ready or delayed in *queue*; returns how many messages there were."""
     ready = layout.ready(queue)
     delayed = keys.delayed(layout.prefix, queue)
-    commands: list[list[Argument]] = [["MULTI"]]
-    commands += [["LLEN", key] for key in ready]
-    commands += [["ZCARD", delayed], ["DEL", *ready, delayed], ["EXEC"]]
-    results = checked(connection.call_many(commands, timeout)[-1])
-    return sum(checked(count) for count in results[:-1])
+    commands: list[list[Argument]] = [["LLEN", key] for key in ready]
+    commands += [["ZCARD", delayed], ["DEL", *ready, delayed]]
+    return sum(connection.transact(commands, timeout)[:-1])
 
 
 def locate(
@@ -229,8 +227,7 @@ def retry_dead(
         if not checked(connection.call_many(commands, timeout)[1]):
             connection.call("UNWATCH", timeout=timeout)
             continue  # somebody else was faster
-        commands = [["MULTI"], ["LPUSH", key, raw], *_removal(layout, name, entry), ["EXEC"]]
-        if checked(connection.call_many(commands, timeout)[-1]) is not None:
+        if connection.transact([["LPUSH", key, raw], *_removal(layout, name, entry)], timeout) is not None:
             retried += 1
     return retried
 
@@ -241,8 +238,7 @@ def drop_dead(
     """Delete entries of the dead set."""
     dropped = 0
     for name, entry, _ in _chosen(connection, layout, ids, queue, timeout):
-        commands: list[list[Argument]] = [["MULTI"], *_removal(layout, name, entry), ["EXEC"]]
-        dropped += checked(connection.call_many(commands, timeout)[-1])[0]
+        dropped += connection.transact(_removal(layout, name, entry), timeout)[0]
     return dropped
 
 

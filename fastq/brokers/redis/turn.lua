@@ -9,8 +9,9 @@
 --       then records, each a letter and its fields:
 --         R n (task id, document)*n          store and announce results
 --         G task id, ms it is kept, '1' for a SUCCESS, document       the same, unless a SUCCESS is stored
---         P list, envelope                   publish to a ready list
+--         P list, envelope, delayed          publish to a ready list
 --         D delayed, due, member             publish to the schedule
+--                                            (what its queue can't take goes to the dead set of that queue)
 --         A queue, n (claim id)*n            acknowledge
 --         Q queue, claim id, list            requeue at the tail
 --         H queue, claim id, list, dead, entries, most redeliveries   back to the head, counted, or bury
@@ -61,13 +62,21 @@ function apply.G(i)
   return i + 4
 end
 
+-- To fail here would settle some outcomes without what follows them.
+local function bury_unless(done, delayed, envelope, i)
+  if type(done) ~= 'table' or not done.err then return end
+  local dead = string.gsub(delayed, 'delayed$', 'dead')
+  bury(dead, dead .. ':entries', envelope, 'its queue could not take it: ' .. done.err, epoch .. '-' .. number .. '.' .. i, now_ms())
+end
+
 function apply.P(i)
-  redis.call('LPUSH', ARGV[i], ARGV[i + 1])
-  return i + 2
+  bury_unless(redis.pcall('LPUSH', ARGV[i], ARGV[i + 1]), ARGV[i + 2], ARGV[i + 1], i)
+  return i + 3
 end
 
 function apply.D(i)
-  redis.call('ZADD', ARGV[i], ARGV[i + 1], ARGV[i + 2])
+  local _, colon = string.find(ARGV[i + 2], ':', 1, true)
+  bury_unless(redis.pcall('ZADD', ARGV[i], ARGV[i + 1], ARGV[i + 2]), ARGV[i], string.sub(ARGV[i + 2], colon + 1), i)
   return i + 3
 end
 
