@@ -142,7 +142,7 @@ def test_a_master_that_became_a_replica_is_waited_for(
         lambda: consumer.turn([Outcome(held[0])], 1, 0.0),  # on a new connection
         lambda: broker.purge("celery"),
     ):
-        with pytest.raises(OperationalError, match="READONLY .* name the master"):
+        with pytest.raises(OperationalError, match=r"READONLY .* name the master"):
             attempt()
     timer = threading.Timer(0.2, server.call, ["REPLICAOF", "NO", "ONE"])
     timer.start()
@@ -155,7 +155,7 @@ def test_a_master_that_became_a_replica_is_waited_for(
 
 def test_a_full_server_is_waited_for(broker: RedisBroker, server: RedisServer) -> None:
     server.call("CONFIG", "SET", "maxmemory", "1")
-    with pytest.raises(OperationalError, match="OOM .* raise maxmemory"):
+    with pytest.raises(OperationalError, match=r"OOM .* raise maxmemory"):
         broker.publish([message(1)])
     timer = threading.Timer(0.2, server.call, ["CONFIG", "SET", "maxmemory", "0"])
     timer.start()
@@ -176,7 +176,7 @@ def test_a_server_that_can_not_save_is_waited_for(
     broker = RedisBroker(server.url, BrokerOptions(publish_deadline=0.5))
     consumer = broker.consumer(["celery"], "w@h", waker)
     for attempt in (lambda: broker.publish([message(1)]), lambda: consumer.turn([], 1, 0.0)):
-        with pytest.raises(OperationalError, match="MISCONF .* its log and its disk"):
+        with pytest.raises(OperationalError, match=r"MISCONF .* its log and its disk"):
             attempt()
     (obstacle / "x").rmdir()
     obstacle.rmdir()

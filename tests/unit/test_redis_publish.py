@@ -30,7 +30,9 @@ def writes(*data: bytes) -> list[tuple[bytes, int, int]]:
     return [(each, 1, 1) for each in data]
 
 
-@pytest.mark.parametrize("error", ["LOADING Redis is loading", "READONLY You can't write", "OOM command not allowed"])
+@pytest.mark.parametrize(
+    "error", ["LOADING Redis is loading", "READONLY You can't write", "OOM command not allowed"]
+)
 def test_what_a_starting_or_full_server_did_not_take_is_sent_again(error: str) -> None:
     left = writes(b"one", b"two", b"three")
     with pytest.raises(OperationalError, match="not ready"):

@@ -455,14 +455,11 @@ class RedisConsumer(Consumer):
         """Write down who this epoch is and how to restore its claims, and take the lease."""
         prefix = self._layout.prefix
         known = {"name": self._worker, "queues": [self._restoring(queue) for queue in self._own]}
-        seconds, micros = connection.call("TIME", timeout=self._patience)
-        expires = int(seconds) * 1000 + int(micros) // 1000 + self._lease_ms
-        connection.transact(
-            [
-                ["HSET", keys.workers(prefix), self._epoch, json.dumps(known)],
-                ["HSET", self._turn_key, "done", 0],
-                ["ZADD", keys.leases(prefix), expires, self._epoch],
-            ],
+        run_script(
+            connection,
+            "register.lua",
+            [keys.leases(prefix), keys.workers(prefix), self._turn_key],
+            [self._epoch, self._lease_ms, json.dumps(known)],
             self._patience,
         )
         # For people's lists alone: a user who may not write it can work all the same.
@@ -486,24 +483,20 @@ class RedisConsumer(Consumer):
         }
 
     def _recover(self, connection: Connection) -> None:
-        """After a reconnect: learn which turn was the last to take place and what it claimed.
-
-        A fence is raised with that, so that a request which still lies in the server's
-        buffer of the old connection comes to nothing. It is not the number of a turn:
-        the reply to this may be lost too, and the next recovery must not take it for one.
-        """
+        """After a reconnect: learn which turn was the last to take place and what is claimed."""
         self._number += 1
-        commands: list[list[Argument]] = [
-            ["HGET", self._turn_key, "done"],
-            ["HSET", self._turn_key, "fence", self._number],
-        ]
-        commands += [["HKEYS", queue.claims] for queue in self._own]
-        results = connection.transact(commands, self._patience)
+        claims = [queue.claims for queue in self._own]
+        found = run_script(
+            connection,
+            "recover.lua",
+            [keys.leases(self._layout.prefix), self._turn_key, *claims],
+            [self._number],
+            self._patience,
+        )
         self._renew_at = 0.0
         # Other workers may just be coming back too, after a restart of Redis: give them time to renew.
         self._plan_restore(time.monotonic())
-        if results[0] is None:
-            connection.call("DEL", self._turn_key, timeout=self._patience)
+        if not found:
             # What was settled before it ran depends on no claim.
             ours = [outcome for each in self._posted if each.is_ours for outcome in each.outcomes]
             self._owed += [outcome for outcome in ours if outcome.delivery.tag is None]
@@ -512,13 +505,13 @@ class RedisConsumer(Consumer):
             self._register(connection)
             return
         for each in self._posted:
-            if int(results[0]) >= each.number:
+            if int(found[0]) >= each.number:
                 self._codec.settled(each.outcomes)
                 self._committed.extend(() if each.is_ours else each.outcomes)
             elif each.is_ours:
                 self._owed.extend(each.outcomes)
         self._posted.clear()
-        self._reconcile(connection, results[2:])
+        self._reconcile(connection, found[1:])
 
     def _reconcile(self, connection: Connection, claimed: list[list[bytes]]) -> None:
         """Deliver what is claimed but unknown here, and drop what is known here but claimed no more."""

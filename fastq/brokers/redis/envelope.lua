@@ -1,4 +1,4 @@
--- Helpers that stand in front of turn.lua and restore.lua.
+-- Helpers that stand in front of the scripts of workers.
 -- A redelivery count travels in front of an envelope's first field, where JSON readers pass over it
 -- as an unknown name:  {"fastq-redelivered":2,"body":...
 
@@ -24,6 +24,10 @@ local function variadic(command, key, values)
     redis.call(command, key, unpack(values, i, math.min(i + CHUNK - 1, #values)))
   end
 end
+
+-- A full Redis refuses a script's first write if it may need memory, and allows all that follow a harmless
+-- one. What workers do is what empties it, so they go on. *leases* is the sorted set of that name.
+local function allow_writes(leases) redis.call('ZREM', leases, '') end
 
 -- To the microsecond.
 local function now_ms()

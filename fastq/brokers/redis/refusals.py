@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# The code of an error is its first word; one that a script of Redis 6 ran into stands behind the script's name.
+# The code of an error is its first word; where a script of Redis 6 ran into it, it stands behind the script.
 _CODE = re.compile(r"^(?:ERR .*@user_script: ?\d+: )?-?([A-Z]+)\b")
 # Where in a script of ours a command failed.
 _PLACE_IN_SCRIPT = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.$")
@@ -21,15 +21,16 @@ _PASSING = {
     "MISCONF": "it could not save its data: look at its log and its disk",
     "NOREPLICAS": "too few replicas follow it: look at min-replicas-to-write",
 }
+_CLUSTER = "this is a Redis Cluster, over which keys are spread: use a server without cluster mode"
 # Errors that only somebody's hand puts right.
 _LASTING = {
     "WRONGPASS": "correct the user or the password in the URL, or let the server know them",
     "NOAUTH": "put the password into the URL, as in redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST",
     "NOPERM": "grant that to the user; docs/migrating.md lists what fastq needs",
-    "MOVED": "this is a Redis Cluster, over which keys are spread: use a server without cluster mode",
-    "ASK": "this is a Redis Cluster, over which keys are spread: use a server without cluster mode",
-    "CROSSSLOT": "this is a Redis Cluster, over which keys are spread: use a server without cluster mode",
-    "WRONGTYPE": "a key of this name holds something else: choose another queue, database or global_keyprefix",
+    "MOVED": _CLUSTER,
+    "ASK": _CLUSTER,
+    "CROSSSLOT": _CLUSTER,
+    "WRONGTYPE": "a key of this name holds something else: use another queue, database or global_keyprefix",
 }
 _UNKNOWN_COMMAND = "the server, or a proxy before it, lacks this command: use Redis 6.2 or newer without it"
 

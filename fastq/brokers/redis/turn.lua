@@ -33,9 +33,7 @@ local waits, rotation = ARGV[at + 5] == '1', tonumber(ARGV[at + 6])
 local last = redis.call('HMGET', KEYS[2], 'done', 'fence')
 if not last[1] then return {0} end
 if math.max(tonumber(last[1]), tonumber(last[2] or 0)) >= number then return {-1} end
--- A full Redis refuses a script's first write if it may need memory, and allows all that follow a harmless
--- one. Settling and claiming are what empties it, so they go on.
-redis.call('ZREM', KEYS[1], '')
+allow_writes(KEYS[1])
 if lease > 0 then redis.call('ZADD', KEYS[1], now_ms() + lease, epoch) end
 
 local function claims_of(queue) return KEYS[3 + 2 * queue] end
