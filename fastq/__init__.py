@@ -4,13 +4,14 @@ from fastq.app.base import FastQ, shared_task
 from fastq.app.current import app_or_default, current_app, current_task
 from fastq.app.task import Task
 from fastq.result import AsyncResult
-from fastq.topology import Exchange, Queue
+from fastq.topology import Broadcast, Exchange, Queue, binding
 from fastq.version import __version__
 
 Celery = FastQ
 
 __all__ = [
     "AsyncResult",
+    "Broadcast",
     "Celery",
     "Exchange",
     "FastQ",
@@ -18,6 +19,7 @@ __all__ = [
     "Task",
     "__version__",
     "app_or_default",
+    "binding",
     "current_app",
     "current_task",
     "shared_task",

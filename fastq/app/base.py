@@ -87,7 +87,7 @@ class FastQ:
             if url is not None:
                 self.conf.update({name: url})
         self.tasks = TaskRegistry()
-        self.router = Router(self.conf)
+        self.router = Router(self.conf, lambda: self.broker)
         self.composer = sending.Composer(self)
         self.strict_typing = strict_typing
         self.autofinalize = autofinalize
@@ -515,7 +515,8 @@ class FastQ:
         return self._read_broker
 
     def _open_broker(self, url: str | None) -> Broker:
-        return open_broker(url or EMBEDDED_URL, broker_options(self.conf, self.main or "fastq"))
+        options = broker_options(self.conf, self.main or "fastq", self.router.declaration)
+        return open_broker(url or EMBEDDED_URL, options)
 
     @property
     def backend(self) -> Backend | None:

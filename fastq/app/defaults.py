@@ -287,7 +287,7 @@ _WORKER = (
         "worker_direct",
         BOOL,
         False,
-        "Every worker has its own queue, NODE.dq.",
+        "Every worker has its own queue, NODE.dq2, bound to exchange C.dq2 by the key NODE.",
         old=("CELERY_WORKER_DIRECT",),
     ),
     S("worker_disable_prefetch", BOOL, False, "Take a message only when a slot is free."),

@@ -6,119 +6,207 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastq._core.routing import Bindings
 from fastq.app.settings import Settings
 from fastq.exceptions import ImproperlyConfigured, QueueNotFound, nearest_name
-from fastq.topology import Exchange, Queue, queue_from
+from fastq.topology import Exchange, Queue, exchange_from, queue_from
+
+if TYPE_CHECKING:
+    from fastq.brokers.base import Broker
 
 # What a router may answer: options for the call, a queue's name, or nothing.
 Answer = Mapping[str, Any] | str | None
 
+# The options that say where a message goes.
+ADDRESS = ("queue", "exchange", "exchange_type", "routing_key")
+
 
 class Route:
-    """One destination: the queues that get a copy, and the address that is written on it."""
+    """One destination: the queues that get a copy, and the address that is written on it.
 
-    __slots__ = ("exchange", "options", "queues", "routing_key")
+    With a broker that routes by itself there is one queue: the one that was named, else "".
+    """
 
-    def __init__(self, queues: list[str], exchange: str, routing_key: str, options: dict[str, Any]) -> None:
+    __slots__ = ("exchange", "is_lasting", "options", "queues", "routing_key")
+
+    def __init__(
+        self,
+        queues: list[str],
+        exchange: str,
+        routing_key: str,
+        options: dict[str, Any],
+        *,
+        is_lasting: bool = True,
+    ) -> None:
         self.queues = queues
         self.exchange = exchange
         self.routing_key = routing_key
         self.options = options  # what else the router set: priority, serializer, …
+        self.is_lasting = is_lasting  # whether it holds as long as the settings do
 
 
 class Router:
-    """Finds routes by the settings as they are now."""
+    """Finds routes by the settings as they are now, and knows how queues are declared."""
 
-    def __init__(self, conf: Settings) -> None:
+    def __init__(self, conf: Settings, broker: Callable[[], Broker]) -> None:
+        """*broker* gives the one that is published to; nobody calls it before an exchange is used."""
         self._conf = conf
+        self._broker = broker
         self._version = -1
-        self.queues: dict[str, Queue] = {}
+        self._added: dict[str, Queue] = {}  # those that are not in task_queues, as they were given
         self.is_static = True  # whether routes depend on names and options alone, not on arguments
 
     def route(
         self, name: str, options: Mapping[str, Any], args: Any = (), kwargs: Any = None, task: Any = None
     ) -> Route:
-        """The route of a call of *name*; what *options* say of queue, exchange or routing_key comes first."""
-        if self._version != self._conf.version:
-            self._load()
-        return self._find(name, options, args, kwargs, task)
+        """The route of a call of *name*; what *options* say of queue, exchange or routing_key comes first.
 
-    def destination(self, options: Mapping[str, Any]) -> Route:
-        """The route that *options* alone name, whatever ``task_routes`` says."""
-        if self._version != self._conf.version:
-            self._load()
-        return self._addressed(dict(options))
+        A queue of a direct exchange is reached by its name, any other through its exchange,
+        as Celery does it (docs/PROTOCOL.md §4.2). Raises `QueueNotFound`.
+        """
+        self._refresh()
+        return self._addressed(name, self._answered(name, options, args, kwargs, task))
+
+    def _addressed(self, task: str, merged: dict[str, Any]) -> Route:
+        """The route to the queue, exchange and routing key of *merged*, which keeps all the rest."""
+        queue, exchange, exchange_type, routing_key = (merged.pop(each, None) for each in ADDRESS)
+        if exchange is not None and not _exchange_name(exchange):  # the default one: its keys are queues
+            queue, exchange = queue or routing_key, None
+        target = self.target(queue) if queue is not None or not exchange else None
+        if target is not None and target.exchange.type == "direct" and not (exchange and routing_key):
+            return Route([target.name], "", target.name, _with_mode(merged, target.exchange))
+        declared = target.exchange if target and not exchange else self._declared_exchange(exchange)
+        published = exchange if declared is None else declared.name
+        exchange_type = exchange_type or ("" if declared is None else declared.type)
+        if routing_key is None:
+            routing_key = "" if target is None else target.routing_key
+        options = _with_mode(merged, declared)
+        broker = self._broker()
+        if broker.routes:
+            named = "" if target is None or target.is_private else target.name
+            return Route([named], published, routing_key, options)
+        self._bind(broker, published, target)
+        headers = {"lang": "py", "task": task, **(options.get("headers") or {})}
+        queues = broker.reached(published, exchange_type, routing_key, headers)
+        if not queues:
+            raise QueueNotFound(
+                f"no queue is bound to exchange {published!r} for the key {routing_key!r}: "
+                "start a worker that consumes one, or declare it in task_queues"
+            )
+        return Route(queues, published, routing_key, options, is_lasting=False)
+
+    def _answered(
+        self, name: str, options: Mapping[str, Any], args: Any, kwargs: Any, task: Any
+    ) -> dict[str, Any]:
+        """*options* with what the first router that has an answer says beside them."""
+        for router in self._routers:
+            answer = router(name, args, kwargs, dict(options), task)
+            if answer:
+                return _merged(answer, options)
+        return dict(options)
+
+    def destination(self, task: str, options: Mapping[str, Any]) -> Route:
+        """The route of a call of *task* by its *options* alone, whatever ``task_routes`` says."""
+        self._refresh()
+        return self._addressed(task, dict(options))
 
     def consumed(self) -> list[str]:
         """The queues that a worker consumes unless told otherwise."""
-        if self._version != self._conf.version:
-            self._load()
-        return list(self.queues)
+        self._refresh()
+        return list(self._declared)
 
     def queue(self, name: str) -> Queue:
         """The queue called *name*, made where the settings allow it. Raises `QueueNotFound`."""
-        queue = self.queues.get(name)
+        self._refresh()
+        queue = self._known(name)
         if queue is not None:
             return queue
         if not self._conf.task_create_missing_queues:
-            near = nearest_name(name, self.queues)
+            near = nearest_name(name, {*self._declared, *self._aliases})
             raise QueueNotFound(f"no queue is named {name!r}, and task_create_missing_queues is off{near}")
-        return Queue(name)
+        return self._missing(name)
+
+    def target(self, queue: Any) -> Queue:
+        """The queue that a call names, or gives as an object; for None the default one."""
+        if queue is None:
+            return self.queue(self._conf.task_default_queue)
+        return self.queue(queue) if isinstance(queue, str) else self.add(queue_from(queue))
+
+    def declaration(self, name: str) -> Queue:
+        """How the queue with this *name* or alias is declared, may tasks be sent to it or not."""
+        self._refresh()
+        return self._known(name) or self._missing(name)
+
+    def add(self, queue: Queue) -> Queue:
+        """Know one more *queue*, to be declared as it says; returns it with the app's defaults."""
+        self._refresh()
+        if self._added.get(queue.name) is not queue:
+            self._added[queue.name] = queue
+            self._bound.clear()
+        return self._completed(queue)
+
+    def _refresh(self) -> None:
+        if self._version != self._conf.version:
+            self._load()
 
     def _load(self) -> None:
         conf = self._conf
+        self._default_exchange = Exchange(conf.task_default_exchange, conf.task_default_exchange_type)
         declared = conf.task_queues
         if isinstance(declared, Mapping):
-            declared = [{"name": name, **options} for name, options in declared.items()]
-        default = Queue(conf.task_default_queue)
-        self.queues = {queue.name: queue for queue in map(queue_from, declared or [default])}
-        self._bindings = _bindings(self.queues.values())
+            declared = [
+                {"name": name, **options} if isinstance(options, Mapping) else options
+                for name, options in declared.items()
+            ]
+        default = Queue(conf.task_default_queue, queue_arguments=_type_argument(conf.task_default_queue_type))
+        queues = [self._completed(queue_from(queue)) for queue in declared or [default]]
+        self._declared = {queue.name: queue for queue in queues}
+        self._aliases = {queue.alias: queue for queue in queues if queue.alias}
+        self._exchanges = {
+            each.exchange.name: each.exchange for queue in queues for each in queue.all_bindings
+        }
+        self._bound: set[str] = set()  # the exchanges whose bindings here the broker knows
         self._routers = [_router(route) for route in _listed(conf.task_routes)]
         self.is_static = all(isinstance(router, _Patterns) for router in self._routers)
         self._version = conf.version
 
-    def _find(self, name: str, options: Mapping[str, Any], args: Any, kwargs: Any, task: Any) -> Route:
-        merged = dict(options)
-        for router in self._routers:
-            answer = router(name, args, kwargs, dict(options), task)
-            if answer:
-                routed = {"queue": answer} if isinstance(answer, str) else dict(answer)
-                merged = routed | {key: value for key, value in options.items() if value is not None}
-                break
-        return self._addressed(merged)
-
-    def _addressed(self, merged: dict[str, Any]) -> Route:
-        """The route to the queue, exchange and routing key of *merged*, which keeps all the rest."""
-        queue = merged.pop("queue", None)
-        exchange = merged.pop("exchange", None)
-        routing_key = merged.pop("routing_key", None)
-        if queue is None and (exchange or routing_key):
-            return self._published(_name(exchange), routing_key or "", merged)
-        target = (
-            queue_from(queue)
-            if queue is not None and not isinstance(queue, str)
-            else self.queue(queue or self._conf.task_default_queue)
-        )
-        return (
-            Route([target.name], target.exchange.name, routing_key or target.routing_key, merged)
-            if target.exchange.name
-            else Route([target.name], "", target.name, merged)
+    def _completed(self, queue: Queue) -> Queue:
+        conf = self._conf
+        return queue.completed(
+            self._default_exchange, conf.task_default_routing_key, conf.task_queue_max_priority
         )
 
-    def _published(self, exchange: str, routing_key: str, options: dict[str, Any]) -> Route:
-        """The route of a message that is published to an exchange, not to a queue."""
-        if not exchange:
-            return Route([self.queue(routing_key).name], "", routing_key, options)
-        bindings = self._bindings.get(exchange)
-        queues = bindings.route(routing_key) if bindings is not None else []
-        if not queues:
-            raise QueueNotFound(
-                f"no queue of task_queues is bound to exchange {exchange!r} for the key {routing_key!r}"
-            )
-        return Route(queues, exchange, routing_key, options)
+    def _known(self, name: str) -> Queue | None:
+        queue = self._aliases.get(name) or self._declared.get(name)
+        if queue is None and name in self._added:
+            queue = self._completed(self._added[name])
+        return queue
+
+    def _missing(self, name: str) -> Queue:
+        """A queue that nobody declared. It has an exchange of its own, as in Celery."""
+        conf = self._conf
+        exchange = Exchange(name, conf.task_create_missing_queue_exchange_type or "direct")
+        arguments = _type_argument(conf.task_create_missing_queue_type)
+        return self._completed(Queue(name, exchange, name, queue_arguments=arguments))
+
+    def _declared_exchange(self, exchange: Any) -> Exchange | None:
+        """The exchange as it was given, or as task_queues declare one of that name."""
+        return self._exchanges.get(exchange) if isinstance(exchange, str) else exchange_from(exchange)
+
+    def _bind(self, broker: Broker, exchange: str, target: Queue | None) -> None:
+        """Tell *broker*, once, which queues this app's own declarations, and *target*, bind to *exchange*."""
+        if exchange in self._bound:
+            return
+        known = [*self._declared.values(), *map(self._completed, self._added.values())]
+        if target is not None and target.name not in self._declared:
+            known.append(target)
+        broker.bind(
+            queue
+            for queue in known
+            if not queue.is_private and any(each.exchange.name == exchange for each in queue.all_bindings)
+        )
+        self._bound.add(exchange)
 
 
 class _Patterns:
@@ -166,14 +254,27 @@ def _router(route: Any) -> Callable[..., Answer]:
     raise ImproperlyConfigured(f"task_routes holds {route!r}: use a dict, a function or a router object")
 
 
-def _bindings(queues: Iterable[Queue]) -> dict[str, Bindings]:
-    tables: dict[str, Bindings] = {}
-    for queue in queues:
-        exchange = queue.exchange
-        if exchange.name:
-            tables.setdefault(exchange.name, Bindings(exchange.type)).bind(queue.name, queue.routing_key)
-    return tables
+def _merged(answer: Mapping[str, Any] | str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a router answered, under what the call says. An address comes from one of them alone."""
+    routed = {"queue": answer} if isinstance(answer, str) else dict(answer)
+    own = {key: value for key, value in options.items() if value is not None}
+    if "queue" in own or "exchange" in own:
+        routed = {key: value for key, value in routed.items() if key not in ADDRESS}
+    return routed | own
 
 
-def _name(exchange: Exchange | str | None) -> str:
-    return exchange if isinstance(exchange, str) else getattr(exchange, "name", None) or ""
+def _exchange_name(exchange: Any) -> str:
+    name: str = exchange if isinstance(exchange, str) else exchange.name
+    return name
+
+
+def _with_mode(options: dict[str, Any], exchange: Exchange | None) -> dict[str, Any]:
+    """*options* with the delivery mode of *exchange* where they name none."""
+    if exchange is not None and exchange.delivery_mode and options.get("delivery_mode") is None:
+        options["delivery_mode"] = exchange.delivery_mode
+    return options
+
+
+def _type_argument(queue_type: str) -> dict[str, str]:
+    """The argument that makes a queue of RabbitMQ one of *queue_type*; classic is what it is without."""
+    return {} if queue_type == "classic" else {"x-queue-type": queue_type}

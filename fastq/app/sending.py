@@ -13,6 +13,7 @@ from fastq._core.preview import preview
 from fastq._core.request import current_request
 from fastq._core.template import Template
 from fastq.exceptions import FastQError, nearest_name
+from fastq.topology import DELIVERY_MODES, PERSISTENT
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
@@ -31,6 +32,7 @@ class SendOptions(TypedDict, total=False):
     )  # seconds from now, or the time after which it must not start
     queue: Any  # a name or a Queue
     exchange: Any  # a name or an Exchange
+    exchange_type: str | None  # of an exchange given by a name that nobody declared here
     routing_key: str | None
     priority: int | None  # 0 to 9; on Redis and SQLite 0 comes first, on RabbitMQ 9
     serializer: str | None
@@ -62,8 +64,6 @@ class SendOptions(TypedDict, total=False):
 KNOWN_OPTIONS = frozenset(SendOptions.__annotations__)
 CANVAS_OPTIONS = frozenset({"link", "link_error", "chord", "chain"})
 NO_OPTIONS: dict[str, Any] = {}
-TRANSIENT, PERSISTENT = 1, 2
-DELIVERY_MODES: dict[Any, int] = {"transient": TRANSIENT, "persistent": PERSISTENT}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ class Composer:
         kwargs: Mapping[str, Any],
         options: Mapping[str, Any],
     ) -> list[Message]:
-        """The messages of one call: one, or one for each queue that a topic or fanout exchange reaches."""
+        """The messages of one call: one, or where the broker does not route by itself one for each queue."""
         if task is not None and task.dump_models is not None:
             args, kwargs = task.dump_models(args, kwargs)
         request = current_request()
@@ -174,7 +174,8 @@ class Composer:
                 continue
             yield self.compose(task.name, task, args, kwargs, options)
             if is_plain and self._app.router.is_static and not self._app.conf.task_inherit_parent_priority:
-                template = self.template(task.name, task, options, args, kwargs)
+                route = self._app.router.route(task.name, options, args, kwargs, task)
+                template = self._make(task.name, task, route) if route.is_lasting else None
 
     def template(
         self, name: str, task: Task[..., Any] | None, options: Mapping[str, Any], args: Any, kwargs: Any
@@ -186,8 +187,9 @@ class Composer:
             self._version = version
         template = self._templates.get(name) if not options else None
         if template is None:
-            template = self._make(name, task, self._app.router.route(name, options, args, kwargs, task))
-            if not options and self._app.router.is_static:
+            route = self._app.router.route(name, options, args, kwargs, task)
+            template = self._make(name, task, route)
+            if not options and self._app.router.is_static and route.is_lasting:
                 self._templates[name] = template
         return template
 
@@ -343,8 +345,10 @@ def retry_of(
     headers["retries"] = retries
     headers["eta"] = eta.isoformat()
     queues, exchange, routing_key = [message.queue], message.exchange, message.routing_key
+    if app.broker.routes:  # to this queue alone: its exchange would send it to others too
+        exchange, routing_key = "", message.queue
     if options.get("queue") or options.get("exchange") or options.get("routing_key"):
-        route = app.router.destination(options)
+        route = app.router.destination(message.task, options)
         queues, exchange, routing_key = route.queues, route.exchange, route.routing_key
     # A schedule is looked into by fastq's workers alone; that one of them serves this queue is known,
     # of another queue, or in another store, it is not. What is due already is for anyone.

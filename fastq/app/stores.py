@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastq.backends.base import BackendOptions, RetryOptions
@@ -9,6 +10,7 @@ from fastq.brokers.base import BrokerOptions
 
 if TYPE_CHECKING:
     from fastq.app.settings import Settings
+    from fastq.topology import Queue
 
 EMBEDDED_URL = "sqlite://"
 # Stores that keep results beside the queues when no result_backend is set: nobody else looks after either.
@@ -31,8 +33,8 @@ _REDIS_OPTIONS = {
 }
 
 
-def broker_options(conf: Settings, app_name: str) -> BrokerOptions:
-    """How to reach the brokers of an app."""
+def broker_options(conf: Settings, app_name: str, queue: Callable[[str], Queue]) -> BrokerOptions:
+    """How to reach the brokers of an app, whose router tells how a *queue* is declared."""
     return BrokerOptions(
         transport_options=dict(conf.broker_transport_options),
         ssl=conf.broker_use_ssl,
@@ -41,6 +43,7 @@ def broker_options(conf: Settings, app_name: str) -> BrokerOptions:
         lease=conf.worker_lease,
         max_redeliveries=conf.task_max_redeliveries,
         app_name=app_name,
+        queue=queue,
     )
 
 

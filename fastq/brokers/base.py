@@ -10,8 +10,11 @@ run lies in the dead set, from which it can be shown, retried and dropped (D15).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from fastq.brokers.exchanges import Bound, Exchanges, Stored
+from fastq.topology import Queue
 
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Message, Outcome
@@ -31,6 +34,7 @@ class BrokerOptions(NamedTuple):
     lease: float = 30.0  # seconds that a claim lives without a turn of its worker, worker_lease
     max_redeliveries: int = 3  # crashes after which a message goes to the dead set, task_max_redeliveries
     app_name: str = "fastq"  # names the embedded broker's file
+    queue: Callable[[str], Queue] = Queue  # how the queue of a name is declared; the app's router knows
 
 
 class QueueInfo(NamedTuple):
@@ -118,9 +122,14 @@ class Broker(ABC):
     # that gets the message (D7): only fastq's workers look into the schedule.
     has_celery_peers: ClassVar[bool] = False
 
+    # Whether it takes messages to the queues of an exchange by itself. Then a call is one message,
+    # whatever it reaches: with the exchange, the key, and as its queue the one that was named or "".
+    routes: ClassVar[bool] = False
+
     def __init__(self, url: str, options: BrokerOptions) -> None:
         self.url = url
         self.options = options
+        self._exchanges = Exchanges(self._exchange)
 
     @abstractmethod
     def publish(self, messages: Sequence[Message], deadline: float | None = None) -> None:
@@ -140,6 +149,24 @@ class Broker(ABC):
 
         With a *backend* that lies in this very store the consumer commits results too.
         """
+
+    def bind(self, queues: Iterable[Queue]) -> None:
+        """Let what is published to their exchanges reach *queues*; for brokers that do not route."""
+        self._exchanges.bind(queues)
+
+    def reached(
+        self, exchange: str, exchange_type: str, routing_key: str, headers: dict[str, Any]
+    ) -> list[str]:
+        """The queues that get a copy of what is published to *exchange*; for brokers that do not route.
+
+        An empty *exchange_type* stands for the one that is stored. What others bind is known
+        after a second at most.
+        """
+        return self._exchanges.reached(exchange, exchange_type, routing_key, headers)
+
+    def _exchange(self, name: str, bound: Sequence[Bound]) -> Stored:
+        """Store the bindings *bound* of the exchange *name*, and read all that are stored."""
+        return Stored(bound[0].exchange_type if bound else "", bound)
 
     @abstractmethod
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:

@@ -17,6 +17,7 @@ from fastq._core.trace import Tracer
 from fastq._core.window import PrefetchWindow
 from fastq.app.log import Logging
 from fastq.exceptions import OperationalError
+from fastq.topology import worker_direct
 from fastq.wakeup import Waker
 from fastq.worker.banner import banner
 from fastq.worker.checks import choose_queues, refuse_pickle_as_root
@@ -136,10 +137,13 @@ class Worker:
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
         refuse_pickle_as_root(conf.accept_content)
         self.queue_names = choose_queues(
-            app.queue_names(), self.queues, self.exclude_queues, conf.task_create_missing_queues
+            app.queue_names(),
+            [app.router.declaration(name).name for name in self.queues],
+            [app.router.declaration(name).name for name in self.exclude_queues],
+            conf.task_create_missing_queues,
         )
         if conf.worker_direct:
-            self.queue_names.append(f"{self.hostname}.dq")  # Celery's name
+            self.queue_names.append(app.router.add(worker_direct(self.hostname)).name)
         self._waker = Waker()
         self._pool = open_pool(self.pool_name, app, self._pool_options(), self._waker)
 

@@ -271,7 +271,7 @@ def test_a_worker_is_as_the_settings_say_where_no_option_does(tmp_path):
         worker = Worker(app, pool="solo", hostname="w@here")
         worker.prepare()
         try:
-            assert worker.queue_names == ["celery", "w@here.dq"]
+            assert worker.queue_names == ["celery", "w@here.dq2"]
             assert worker.logfile == settings["worker_logfile"]
             assert (tmp_path / "w.pid").exists()
         finally:
