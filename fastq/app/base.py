@@ -23,7 +23,7 @@ from fastq.app import current, sending
 from fastq.app.registry import TaskRegistry
 from fastq.app.routes import Router
 from fastq.app.settings import Settings
-from fastq.app.stores import EMBEDDED_URL, backend_options, backend_url, broker_options
+from fastq.app.stores import backend_options, backend_url, broker_options, broker_url
 from fastq.app.task import Task as BaseTask
 from fastq.backends.base import Backend, StoredResult
 from fastq.backends.schemes import open_backend
@@ -516,7 +516,7 @@ class FastQ:
 
     def _open_broker(self, url: str | None) -> Broker:
         options = broker_options(self.conf, self.main or "fastq", self.router.declaration)
-        return open_broker(url or EMBEDDED_URL, options)
+        return open_broker(broker_url(self.conf, url), options)
 
     @property
     def backend(self) -> Backend | None:
@@ -525,7 +525,9 @@ class FastQ:
             with self._lock:
                 url = backend_url(self.conf)
                 if url is not None and not self._is_backend_open:
-                    self._backend = open_backend(url, backend_options(self.conf, self.main or "fastq"))
+                    self._backend = open_backend(
+                        url, backend_options(self.conf, self.main or "fastq"), self.conf.override_backends
+                    )
                 self._is_backend_open = True
         return self._backend
 

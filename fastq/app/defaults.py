@@ -58,7 +58,11 @@ _OLD_PREFIXES = {
 
 
 class Setting(NamedTuple):
-    """One setting. None is accepted when it is the default or *nullable*; a *secret* is never shown."""
+    """One setting. None is accepted when it is the default or *nullable*; a *secret* is never shown.
+
+    Where it is accepted, for the sake of Celery's configurations, and nothing reads it,
+    *unused* says why.
+    """
 
     name: str
     kind: Kind
@@ -67,6 +71,7 @@ class Setting(NamedTuple):
     old: tuple[str, ...] = ()  # where they don't follow from the name
     nullable: bool = False
     secret: bool = False
+    unused: str = ""
 
     @property
     def old_names(self) -> tuple[str, ...]:
@@ -79,7 +84,23 @@ class Setting(NamedTuple):
 
 
 S = Setting
-UNUSED = "Not used; accepted from configurations of Celery."
+
+# Why a setting is accepted and not used: its part is still to come, ...
+BEAT = "this version has no beat"
+CANVAS = "this version has no canvas"
+CONTROL = "this version has no remote control"
+EVENTS = "this version sends no events"
+RABBITMQ = "this version does not serve RabbitMQ"
+RPC = "this version sends no results as messages"
+SECURITY = "this version does not sign messages"
+UNHEEDED = "this version does not heed it"
+# ... or fastq is made in another way.
+ONE_WORKER = "a worker of fastq has no parts to exchange"
+
+
+def _unused(why: str, *settings: Setting) -> tuple[Setting, ...]:
+    return tuple(setting._replace(unused=why) for setting in settings)
+
 
 _GENERAL = (
     S(
@@ -116,7 +137,13 @@ _GENERAL = (
 )
 
 _BROKER = (
-    S("broker_channel_error_retry", BOOL, False, "Reconnect after an error of a channel, too."),
+    S(
+        "broker_channel_error_retry",
+        BOOL,
+        False,
+        "Reconnect after an error of a channel, too.",
+        unused=RABBITMQ,
+    ),
     S(
         "broker_connection_max_retries",
         COUNT,
@@ -131,25 +158,52 @@ _BROKER = (
         "Keep trying when a worker starts; None: as broker_connection_retry.",
     ),
     S("broker_connection_timeout", SECONDS, 4, "Seconds for one attempt to connect.", nullable=True),
-    S("broker_failover_strategy", CLASS, None, "The order in which several brokers are tried."),
-    S("broker_heartbeat", SECONDS, 120, "Seconds between AMQP heartbeats; 0 or None: none.", nullable=True),
-    S("broker_heartbeat_checkrate", NUMBER, 3.0, "How often heartbeats are checked in that time."),
+    S(
+        "broker_failover_strategy",
+        CLASS,
+        None,
+        "The order in which several brokers are tried.",
+        unused=UNHEEDED,
+    ),
+    S(
+        "broker_heartbeat",
+        SECONDS,
+        120,
+        "Seconds between AMQP heartbeats; 0 or None: none.",
+        nullable=True,
+        unused=RABBITMQ,
+    ),
+    S(
+        "broker_heartbeat_checkrate",
+        NUMBER,
+        3.0,
+        "How often heartbeats are checked in that time.",
+        unused=RABBITMQ,
+    ),
     S("broker_host", STR, None, "The broker's host, where broker_url is not given."),
-    S("broker_login_method", STR, None, "The AMQP login method; None: PLAIN."),
+    S("broker_login_method", STR, None, "The AMQP login method; None: PLAIN.", unused=RABBITMQ),
     S(
         "broker_native_delayed_delivery_queue_type",
         one_of("classic", "quorum"),
         "quorum",
         "The type of RabbitMQ's queues for delayed messages.",
+        unused=RABBITMQ,
     ),
     S("broker_password", STR, None, "The broker's password, where broker_url is not given.", secret=True),
-    S("broker_pool_acquire_timeout", SECONDS, None, "Seconds to wait for a connection; None: no limit."),
+    S(
+        "broker_pool_acquire_timeout",
+        SECONDS,
+        None,
+        "Seconds to wait for a connection; None: no limit.",
+        unused=UNHEEDED,
+    ),
     S(
         "broker_pool_limit",
         COUNT,
         10,
         "Connections kept open for publishing; 0 or None: none is kept.",
         nullable=True,
+        unused=UNHEEDED,
     ),
     S("broker_port", COUNT, None, "The broker's port, where broker_url is not given."),
     S("broker_read_url", URL, None, "The broker that is consumed from; None: broker_url."),
@@ -167,7 +221,13 @@ _TASK = (
     S("task_acks_on_failure", BOOL, None, "Acknowledge a task that failed; None: as the next one."),
     S("task_acks_on_failure_or_timeout", BOOL, True, "Acknowledge a task that failed or timed out."),
     S("task_acks_on_timeout", BOOL, None, "Acknowledge a task that timed out; None: as the one above."),
-    S("task_allow_error_cb_on_chord_header", BOOL, False, "A chord's link_error holds for its header, too."),
+    S(
+        "task_allow_error_cb_on_chord_header",
+        BOOL,
+        False,
+        "A chord's link_error holds for its header, too.",
+        unused=CANVAS,
+    ),
     S("task_always_eager", BOOL, False, "Run tasks in place instead of sending them."),
     S("task_annotations", ANY, None, "Attributes to set on tasks, by task name."),
     S(
@@ -177,7 +237,12 @@ _TASK = (
         "How task messages are compressed; None: not.",
         old=("CELERY_MESSAGE_COMPRESSION",),
     ),
-    S("task_create_missing_queue_exchange_type", STR, None, "Exchange type of queues that are not declared."),
+    S(
+        "task_create_missing_queue_exchange_type",
+        STR,
+        None,
+        "Exchange type of queues that are not declared.",
+    ),
     S(
         "task_create_missing_queue_type",
         one_of("classic", "quorum"),
@@ -195,7 +260,12 @@ _TASK = (
     S("task_default_exchange_type", STR, "direct", "Exchange type of tasks without a route."),
     S("task_default_priority", COUNT, None, "Priority of tasks that have none; 0 to 9 or more."),
     S("task_default_queue", STR, "celery", "Queue of tasks without a route."),
-    S("task_default_queue_type", one_of("classic", "quorum"), "classic", "Type of the default queue."),
+    S(
+        "task_default_queue_type",
+        one_of("classic", "quorum"),
+        "classic",
+        "Type of the default queue.",
+    ),
     S("task_default_rate_limit", RATE, None, "Rate limit of tasks that have none, such as '100/m'."),
     S("task_default_routing_key", STR, None, "Routing key without a route; None: task_default_queue."),
     S(
@@ -231,7 +301,12 @@ _TASK = (
         old=("CELERY_TASK_PUBLISH_RETRY_POLICY",),
         nullable=True,
     ),
-    S("task_queue_max_priority", COUNT, None, "Default x-max-priority of RabbitMQ's queues."),
+    S(
+        "task_queue_max_priority",
+        COUNT,
+        None,
+        "Default x-max-priority of RabbitMQ's queues.",
+    ),
     S("task_queues", QUEUES, None, "The queues that workers consume; None: the default queue."),
     S(
         "task_reject_on_worker_lost",
@@ -241,7 +316,13 @@ _TASK = (
     ),
     S("task_remote_tracebacks", BOOL, False, "Errors from results show the worker's traceback."),
     S("task_repr_maxlevels", COUNT, 3, "Nesting depth of the arguments shown in events and logs."),
-    S("task_retry_on_worker_lost", BOOL, False, "A task whose process died is retried by its retry policy."),
+    S(
+        "task_retry_on_worker_lost",
+        BOOL,
+        False,
+        "A task whose process died is retried by its retry policy.",
+        unused=UNHEEDED,
+    ),
     S("task_routes", ANY, None, "Where tasks go: a dict by name or pattern, a function, or a list of these."),
     S(
         "task_send_sent_event",
@@ -249,6 +330,7 @@ _TASK = (
         False,
         "Send a task-sent event for every task.",
         old=("CELERY_SEND_TASK_SENT_EVENT",),
+        unused=EVENTS,
     ),
     S("task_serializer", STR, "json", "Serializer of task messages.", old=("CELERY_TASK_SERIALIZER",)),
     S(
@@ -271,18 +353,37 @@ _TASK = (
 )
 
 _WORKER = (
-    S("worker_agent", STR, None, UNUSED),
-    S("worker_autoscaler", CLASS, "celery.worker.autoscale:Autoscaler", UNUSED),
+    S("worker_agent", STR, None, "The agent.", unused=ONE_WORKER),
+    S(
+        "worker_autoscaler",
+        CLASS,
+        "celery.worker.autoscale:Autoscaler",
+        "What grows and shrinks the pool.",
+        unused="a worker keeps the size of its pool",
+    ),
     S(
         "worker_cancel_long_running_tasks_on_connection_loss",
         BOOL,
         False,
         "End running tasks with acks_late when the connection is lost.",
+        unused=UNHEEDED,
     ),
     S("worker_concurrency", COUNT_OR_AUTO, None, "Tasks that run at once; None: one per CPU."),
-    S("worker_consumer", CLASS, "celery.worker.consumer:Consumer", UNUSED),
-    S("worker_deduplicate_successful_tasks", BOOL, False, "A redelivered task that succeeded runs no more."),
-    S("worker_detect_quorum_queues", BOOL, True, "Look whether queues are quorum queues."),
+    S(
+        "worker_consumer",
+        CLASS,
+        "celery.worker.consumer:Consumer",
+        "The class that consumes.",
+        unused=ONE_WORKER,
+    ),
+    S(
+        "worker_deduplicate_successful_tasks",
+        BOOL,
+        False,
+        "A redelivered task that succeeded runs no more.",
+        unused=UNHEEDED,
+    ),
+    S("worker_detect_quorum_queues", BOOL, True, "Look whether queues are quorum queues.", unused=RABBITMQ),
     S(
         "worker_direct",
         BOOL,
@@ -292,17 +393,42 @@ _WORKER = (
     ),
     S("worker_disable_prefetch", BOOL, False, "Take a message only when a slot is free."),
     S("worker_disable_rate_limits", BOOL, False, "Heed no rate limits.", old=("CELERY_DISABLE_RATE_LIMITS",)),
-    S("worker_enable_prefetch_count_reduction", BOOL, True, "Take fewer messages after a reconnect."),
+    S(
+        "worker_enable_prefetch_count_reduction",
+        BOOL,
+        True,
+        "Take fewer messages after a reconnect.",
+        unused="claims outlive a reconnect, so nothing is taken twice",
+    ),
     S(
         "worker_enable_remote_control",
         BOOL,
         True,
         "Answer remote control commands.",
         old=("CELERY_ENABLE_REMOTE_CONTROL",),
+        unused=CONTROL,
     ),
-    S("worker_enable_soft_shutdown_on_idle", BOOL, False, "Wait the soft shutdown's time when idle, too."),
-    S("worker_eta_task_limit", COUNT, None, "Not used: tasks that are not due wait in the broker."),
-    S("worker_executable", PATH, None, "The Python that runs a detached worker."),
+    S(
+        "worker_enable_soft_shutdown_on_idle",
+        BOOL,
+        False,
+        "Wait the soft shutdown's time when idle, too.",
+        unused=UNHEEDED,
+    ),
+    S(
+        "worker_eta_task_limit",
+        COUNT,
+        None,
+        "Tasks that are not due and a worker holds.",
+        unused="tasks that are not due wait in the broker",
+    ),
+    S(
+        "worker_executable",
+        PATH,
+        None,
+        "The Python that runs a detached worker.",
+        unused="a detached worker is a fork of the command",
+    ),
     S("worker_gid", ID, None, "Group that a worker runs as."),
     S("worker_hijack_root_logger", BOOL, True, "Setting logging up removes the root logger's handlers."),
     S("worker_lease", SOME_SECONDS, 30.0, "Seconds until a silent worker's claims go to others."),
@@ -314,23 +440,42 @@ _WORKER = (
         "worker_lost_wait",
         SECONDS,
         10.0,
-        "Not used: a dead process is seen at once.",
+        "Seconds until a process that died is lost.",
         old=("CELERYD_WORKER_LOST_WAIT",),
+        unused="a dead process is seen at once",
     ),
     S("worker_max_memory_per_child", COUNT, None, "KiB of memory after which a process is replaced."),
     S("worker_max_tasks_per_child", COUNT, None, "Tasks after which a process is replaced."),
     S("worker_pidfile", PATH, None, "File that holds the worker's process id."),
     S("worker_pool", CLASS, "prefork", "How tasks run: prefork, threads, gevent, asyncio, solo, ..."),
-    S("worker_pool_putlocks", BOOL, True, UNUSED),
-    S("worker_pool_restarts", BOOL, False, "Allow the remote control command pool_restart."),
-    S("worker_pool_start_method", one_of("fork", "spawn"), "fork", "How processes are started."),
+    S(
+        "worker_pool_putlocks",
+        BOOL,
+        True,
+        "Send no more to the pool than it has slots.",
+        unused="a child is given what it can run soon, never more",
+    ),
+    S("worker_pool_restarts", BOOL, False, "Allow the remote control command pool_restart.", unused=CONTROL),
+    S(
+        "worker_pool_start_method",
+        one_of("fork", "spawn"),
+        "fork",
+        "How processes are started.",
+        unused=UNHEEDED,
+    ),
     S(
         "worker_prefetch_multiplier",
         COUNT_OR_AUTO,
         "auto",
         "Messages taken ahead, times the concurrency; 0: no limit; 'auto': by the run time of tasks.",
     ),
-    S("worker_proc_alive_timeout", SECONDS, 4.0, "Seconds in which a new process must be up."),
+    S(
+        "worker_proc_alive_timeout",
+        SECONDS,
+        4.0,
+        "Seconds in which a new process must be up.",
+        unused=UNHEEDED,
+    ),
     S(
         "worker_redirect_stdouts",
         BOOL,
@@ -345,14 +490,33 @@ _WORKER = (
         "The log level of what tasks print.",
         old=("CELERY_REDIRECT_STDOUTS_LEVEL",),
     ),
-    S("worker_send_task_events", BOOL, False, "Send events about tasks.", old=("CELERY_SEND_EVENTS",)),
+    S(
+        "worker_send_task_events",
+        BOOL,
+        False,
+        "Send events about tasks.",
+        old=("CELERY_SEND_EVENTS",),
+        unused=EVENTS,
+    ),
     S("worker_shutdown_timeout", SECONDS, 25.0, "Seconds that running tasks have to finish at a clean stop."),
-    S("worker_soft_shutdown_timeout", SECONDS, 0.0, "Seconds between the soft and the cold shutdown."),
-    S("worker_state_db", PATH, None, "File that keeps the revoked ids over a restart."),
+    S(
+        "worker_soft_shutdown_timeout",
+        SECONDS,
+        0.0,
+        "Seconds between the soft and the cold shutdown.",
+        unused=UNHEEDED,
+    ),
+    S("worker_state_db", PATH, None, "File that keeps the revoked ids over a restart.", unused=CONTROL),
     S("worker_task_log_datefmt", STR, None, "Format of %(asctime)s in tasks."),
     S("worker_task_log_format", STR, TASK_LOG_FORMAT, "Format of log lines of tasks."),
-    S("worker_timer", CLASS, None, UNUSED),
-    S("worker_timer_precision", NUMBER, 1.0, UNUSED),
+    S("worker_timer", CLASS, None, "The class of the timer.", unused=ONE_WORKER),
+    S(
+        "worker_timer_precision",
+        NUMBER,
+        1.0,
+        "Seconds between looks of the timer.",
+        unused="timers are exact",
+    ),
     S("worker_uid", ID, None, "User that a worker runs as."),
     S("worker_umask", UMASK, None, "The umask of a detached worker."),
 )
@@ -363,7 +527,13 @@ _RESULT = (
     S("result_backend_base_sleep_between_retries_ms", COUNT, 10, "Milliseconds before the first retry."),
     S("result_backend_max_retries", NUMBER, float("inf"), "Retries when the store fails."),
     S("result_backend_max_sleep_between_retries_ms", COUNT, 10000, "Most milliseconds between retries."),
-    S("result_backend_thread_safe", BOOL, False, "Not used: one store serves all threads."),
+    S(
+        "result_backend_thread_safe",
+        BOOL,
+        False,
+        "One store for all threads.",
+        unused="one store serves all threads",
+    ),
     S("result_backend_transport_options", MAP, {}, "Options of the store's driver."),
     S(
         "result_cache_max",
@@ -372,13 +542,38 @@ _RESULT = (
         "Results kept in the client; -1: none.",
         old=("CELERY_MAX_CACHED_RESULTS",),
         nullable=True,
+        unused="a result object keeps what it has read, and nothing else does",
     ),
-    S("result_chord_expires", SECONDS, None, "Seconds that a chord's parts are kept; None: result_expires."),
-    S("result_chord_join_timeout", SECONDS, 3.0, "Seconds to wait for the parts of a chord."),
-    S("result_chord_retry_interval", SECONDS, 1.0, "Seconds between looks at an unfinished chord."),
+    S(
+        "result_chord_expires",
+        SECONDS,
+        None,
+        "Seconds that a chord's parts are kept; None: result_expires.",
+        unused=CANVAS,
+    ),
+    S("result_chord_join_timeout", SECONDS, 3.0, "Seconds to wait for the parts of a chord.", unused=CANVAS),
+    S(
+        "result_chord_retry_interval",
+        SECONDS,
+        1.0,
+        "Seconds between looks at an unfinished chord.",
+        unused=CANVAS,
+    ),
     S("result_compression", STR, None, "How results are compressed; None: not."),
-    S("result_exchange", STR, "celeryresults", "Exchange of results sent as messages."),
-    S("result_exchange_type", STR, "direct", "Type of that exchange."),
+    S(
+        "result_exchange",
+        STR,
+        "celeryresults",
+        "Exchange of results sent as messages.",
+        unused=RPC,
+    ),
+    S(
+        "result_exchange_type",
+        STR,
+        "direct",
+        "Type of that exchange.",
+        unused=RPC,
+    ),
     S(
         "result_expires",
         SECONDS,
@@ -389,11 +584,18 @@ _RESULT = (
     ),
     S("result_extended", BOOL, False, "Results hold the task's name, arguments, worker and queue."),
     S("result_failure_expires", SECONDS, None, "Seconds that errors are kept; None: result_expires."),
-    S("result_persistent", BOOL, None, "Results sent as messages outlive a restart of the broker."),
+    S(
+        "result_persistent",
+        BOOL,
+        None,
+        "Results sent as messages outlive a restart of the broker.",
+        unused=RPC,
+    ),
     S("result_serializer", STR, "json", "Serializer of results."),
 )
 
-_BEAT = (
+_BEAT = _unused(
+    BEAT,
     S("beat_cron_starting_deadline", COUNT, None, "Seconds after which a missed run is not made up for."),
     S("beat_enable_remote_control", BOOL, False, "Beat answers remote control commands."),
     S("beat_executable", PATH, None, "The Python that runs a detached beat."),
@@ -410,7 +612,8 @@ _BEAT = (
     S("beat_umask", UMASK, None, "The umask of a detached beat."),
 )
 
-_EVENT_AND_CONTROL = (
+_EVENTS = _unused(
+    EVENTS,
     S("event_exchange", STR, "celeryev", "Exchange of events."),
     S("event_queue_durable", BOOL, False, "Queues of events outlive a restart of the broker."),
     S("event_queue_exclusive", BOOL, True, "Queues of events belong to one connection."),
@@ -424,6 +627,10 @@ _EVENT_AND_CONTROL = (
     S("events_pidfile", PATH, None, "File that holds a monitor's process id."),
     S("events_uid", ID, None, "User that a monitor runs as."),
     S("events_umask", UMASK, None, "The umask of a detached monitor."),
+)
+
+_CONTROL = _unused(
+    CONTROL,
     S("control_exchange", STR, "celery", "Beginning of the names of the exchanges of remote control."),
     S("control_queue_durable", BOOL, False, "Queues of remote control outlive a restart of the broker."),
     S("control_queue_exclusive", BOOL, True, "Queues of remote control belong to one connection."),
@@ -437,7 +644,8 @@ _EVENT_AND_CONTROL = (
     S("control_queue_ttl", SECONDS, 300.0, "Seconds that a command waits in a queue.", nullable=True),
 )
 
-_SECURITY = (
+_SECURITY = _unused(
+    SECURITY,
     S("security_cert_store", PATH, None, "Folder or pattern of the certificates that are trusted."),
     S("security_certificate", PATH, None, "The certificate that messages are signed with."),
     S("security_digest", STR, "sha256", "The digest of signatures."),
@@ -445,7 +653,7 @@ _SECURITY = (
     S("security_key_password", BYTES, None, "The password of that key.", secret=True),
 )
 
-_STORES = (
+_REDIS = (
     S("redis_backend_credential_provider", ANY, None, "Gives the user and password of Redis.", secret=True),
     S("redis_backend_health_check_interval", SECONDS, None, "Idle seconds before a check; None: 25."),
     S("redis_backend_use_ssl", SSL, None, "Use TLS to the result store on Redis, with these options."),
@@ -455,64 +663,106 @@ _STORES = (
     S("redis_max_connections", COUNT, None, "Connections to the result store; None: no limit."),
     S("redis_password", STR, None, "Password of the result store.", secret=True),
     S("redis_port", COUNT, None, "Port of the result store, where result_backend names none."),
-    S("redis_retry_on_timeout", BOOL, False, "Not used: a call is always tried again in its time."),
+    S(
+        "redis_retry_on_timeout",
+        BOOL,
+        False,
+        "Try again when Redis does not answer in time.",
+        unused="a call is always tried again in its time",
+    ),
     S("redis_socket_connect_timeout", SECONDS, None, "Seconds to connect; None: broker_connection_timeout."),
     S("redis_socket_keepalive", BOOL, False, "Use TCP keep-alive."),
     S("redis_socket_timeout", SECONDS, 120.0, "Seconds to wait for an answer.", nullable=True),
     S("redis_username", STR, None, "User of the result store."),
-    S("database_create_tables_at_setup", BOOL, True, "Create the tables when the store is opened."),
-    S("database_engine_callback", CLASS, None, "Called with the SQLAlchemy engine when it is made."),
-    S("database_engine_options", MAP, {"pool_pre_ping": True, "pool_recycle": 3600},
-      "Options of the SQLAlchemy engine.", old=("CELERY_RESULT_ENGINE_OPTIONS",), nullable=True),
-    S("database_short_lived_sessions", BOOL, False, "A connection per use.",
-      old=("CELERY_RESULT_DB_SHORT_LIVED_SESSIONS",)),
-    S("database_table_names", MAP, None, "Names of the tables.", old=("CELERY_RESULT_DB_TABLENAMES",)),
-    S("database_table_schemas", MAP, None, "Schemas of the tables."),
-    S("database_url", STR, None, "The SQL database, where result_backend is 'database'.",
-      old=("CELERY_RESULT_DBURI",)),
-    S("cache_backend", STR, None, "The cache, where result_backend is 'cache'."),
-    S("cache_backend_options", MAP, {}, "Options of the cache's driver."),
-    S("arangodb_backend_settings", MAP, None, "How ArangoDB is reached."),
-    S("couchbase_backend_settings", MAP, None, "How Couchbase is reached."),
-    S("mongodb_backend_settings", MAP, None, "How MongoDB is reached."),
-    S("azureblockblob_base_path", STR, "", "Beginning of the names of blobs."),
-    S("azureblockblob_connection_timeout", SECONDS, 20, "Seconds to connect to Azure."),
-    S("azureblockblob_container_name", STR, "celery", "The container of results."),
-    S("azureblockblob_read_timeout", SECONDS, 120, "Seconds to wait for an answer of Azure."),
-    S("azureblockblob_retry_increment_base", COUNT, 2, "Growth of the wait between retries."),
-    S("azureblockblob_retry_initial_backoff_sec", SECONDS, 2, "Seconds before the first retry."),
-    S("azureblockblob_retry_max_attempts", COUNT, 3, "Retries of a request to Azure."),
-    S("cassandra_auth_kwargs", MAP, None, "Arguments of the authentication provider.", secret=True),
-    S("cassandra_auth_provider", STR, None, "Class of the authentication provider."),
-    S("cassandra_bundle_path", PATH, None, "The secure connect bundle."),
-    S("cassandra_entry_ttl", SECONDS, None, "Seconds that results are kept."),
-    S("cassandra_keyspace", STR, None, "The keyspace of results."),
-    S("cassandra_options", MAP, {}, "Options of the cluster's driver."),
-    S("cassandra_port", COUNT, None, "Port of the servers."),
-    S("cassandra_read_consistency", STR, None, "Consistency of reads."),
-    S("cassandra_secure_bundle_path", PATH, None, "The secure connect bundle, by its documented name."),
-    S("cassandra_servers", NAMES, None, "The servers."),
-    S("cassandra_table", STR, None, "The table of results."),
-    S("cassandra_write_consistency", STR, None, "Consistency of writes."),
-    S("cosmosdbsql_collection_name", STR, "celerycol", "The collection of results."),
-    S("cosmosdbsql_consistency_level", STR, "Session", "Consistency of reads."),
-    S("cosmosdbsql_database_name", STR, "celerydb", "The database of results."),
-    S("cosmosdbsql_max_retry_attempts", COUNT, 9, "Retries of a request to Cosmos DB."),
-    S("cosmosdbsql_max_retry_wait_time", SECONDS, 30, "Seconds that retries may take in all."),
-    S("elasticsearch_max_retries", COUNT, None, "Retries of a request to Elasticsearch."),
-    S("elasticsearch_retry_on_timeout", BOOL, None, "Try again when Elasticsearch does not answer in time."),
-    S("elasticsearch_save_meta_as_text", BOOL, True, "Store results as text, not as JSON."),
-    S("elasticsearch_timeout", SECONDS, None, "Seconds to wait for an answer of Elasticsearch."),
-    S("gcs_base_path", STR, "", "Beginning of the names of objects."),
-    S("gcs_bucket", STR, None, "The bucket of results."),
-    S("gcs_project", STR, None, "The Google Cloud project."),
-    S("gcs_ttl", SECONDS, 0, "Seconds that results are kept; 0: for ever."),
-    S("s3_access_key_id", STR, None, "Id of the access key.", secret=True),
-    S("s3_base_path", STR, None, "Beginning of the names of objects."),
-    S("s3_bucket", STR, None, "The bucket of results."),
-    S("s3_endpoint_url", STR, None, "The server, where it is not Amazon's."),
-    S("s3_region", STR, None, "The region of the bucket."),
-    S("s3_secret_access_key", STR, None, "The access key.", secret=True),
+)
+
+_STORES = (
+    *_unused(
+        "this version keeps no results in SQL databases",
+        S("database_create_tables_at_setup", BOOL, True, "Create the tables when the store is opened."),
+        S("database_engine_callback", CLASS, None, "Called with the SQLAlchemy engine when it is made."),
+        S("database_engine_options", MAP, {"pool_pre_ping": True, "pool_recycle": 3600},
+          "Options of the SQLAlchemy engine.", old=("CELERY_RESULT_ENGINE_OPTIONS",), nullable=True),
+        S("database_short_lived_sessions", BOOL, False, "A connection per use.",
+          old=("CELERY_RESULT_DB_SHORT_LIVED_SESSIONS",)),
+        S("database_table_names", MAP, None, "Names of the tables.", old=("CELERY_RESULT_DB_TABLENAMES",)),
+        S("database_table_schemas", MAP, None, "Schemas of the tables."),
+        S("database_url", STR, None, "The SQL database, where result_backend is 'database'.",
+          old=("CELERY_RESULT_DBURI",)),
+    ),
+    *_unused(
+        "this version keeps no results in caches",
+        S("cache_backend", STR, None, "The cache, where result_backend is 'cache'."),
+        S("cache_backend_options", MAP, {}, "Options of the cache's driver."),
+    ),
+    *_unused(
+        "this version keeps no results in ArangoDB",
+        S("arangodb_backend_settings", MAP, None, "How ArangoDB is reached."),
+    ),
+    *_unused(
+        "this version keeps no results in Couchbase",
+        S("couchbase_backend_settings", MAP, None, "How Couchbase is reached."),
+    ),
+    *_unused(
+        "this version keeps no results in MongoDB",
+        S("mongodb_backend_settings", MAP, None, "How MongoDB is reached."),
+    ),
+    *_unused(
+        "this version keeps no results in Azure",
+        S("azureblockblob_base_path", STR, "", "Beginning of the names of blobs."),
+        S("azureblockblob_connection_timeout", SECONDS, 20, "Seconds to connect to Azure."),
+        S("azureblockblob_container_name", STR, "celery", "The container of results."),
+        S("azureblockblob_read_timeout", SECONDS, 120, "Seconds to wait for an answer of Azure."),
+        S("azureblockblob_retry_increment_base", COUNT, 2, "Growth of the wait between retries."),
+        S("azureblockblob_retry_initial_backoff_sec", SECONDS, 2, "Seconds before the first retry."),
+        S("azureblockblob_retry_max_attempts", COUNT, 3, "Retries of a request to Azure."),
+    ),
+    *_unused(
+        "this version keeps no results in Cassandra",
+        S("cassandra_auth_kwargs", MAP, None, "Arguments of the authentication provider.", secret=True),
+        S("cassandra_auth_provider", STR, None, "Class of the authentication provider."),
+        S("cassandra_bundle_path", PATH, None, "The secure connect bundle."),
+        S("cassandra_entry_ttl", SECONDS, None, "Seconds that results are kept."),
+        S("cassandra_keyspace", STR, None, "The keyspace of results."),
+        S("cassandra_options", MAP, {}, "Options of the cluster's driver."),
+        S("cassandra_port", COUNT, None, "Port of the servers."),
+        S("cassandra_read_consistency", STR, None, "Consistency of reads."),
+        S("cassandra_secure_bundle_path", PATH, None, "The secure connect bundle, by its documented name."),
+        S("cassandra_servers", NAMES, None, "The servers."),
+        S("cassandra_table", STR, None, "The table of results."),
+        S("cassandra_write_consistency", STR, None, "Consistency of writes."),
+    ),
+    *_unused(
+        "this version keeps no results in Cosmos DB",
+        S("cosmosdbsql_collection_name", STR, "celerycol", "The collection of results."),
+        S("cosmosdbsql_consistency_level", STR, "Session", "Consistency of reads."),
+        S("cosmosdbsql_database_name", STR, "celerydb", "The database of results."),
+        S("cosmosdbsql_max_retry_attempts", COUNT, 9, "Retries of a request to Cosmos DB."),
+        S("cosmosdbsql_max_retry_wait_time", SECONDS, 30, "Seconds that retries may take in all."),
+    ),
+    *_unused(
+        "this version keeps no results in Elasticsearch",
+        S("elasticsearch_max_retries", COUNT, None, "Retries of a request to Elasticsearch."),
+        S("elasticsearch_retry_on_timeout", BOOL, None, "Try again when it does not answer in time."),
+        S("elasticsearch_save_meta_as_text", BOOL, True, "Store results as text, not as JSON."),
+        S("elasticsearch_timeout", SECONDS, None, "Seconds to wait for an answer of Elasticsearch."),
+    ),
+    *_unused(
+        "this version keeps no results in Google Cloud",
+        S("gcs_base_path", STR, "", "Beginning of the names of objects."),
+        S("gcs_bucket", STR, None, "The bucket of results."),
+        S("gcs_project", STR, None, "The Google Cloud project."),
+        S("gcs_ttl", SECONDS, 0, "Seconds that results are kept; 0: for ever."),
+    ),
+    *_unused(
+        "this version keeps no results in S3",
+        S("s3_access_key_id", STR, None, "Id of the access key.", secret=True),
+        S("s3_base_path", STR, None, "Beginning of the names of objects."),
+        S("s3_bucket", STR, None, "The bucket of results."),
+        S("s3_endpoint_url", STR, None, "The server, where it is not Amazon's."),
+        S("s3_region", STR, None, "The region of the bucket."),
+        S("s3_secret_access_key", STR, None, "The access key.", secret=True),
+    ),
 )  # fmt: skip
 
 SETTINGS: tuple[Setting, ...] = (
@@ -522,7 +772,9 @@ SETTINGS: tuple[Setting, ...] = (
     *_WORKER,
     *_RESULT,
     *_BEAT,
-    *_EVENT_AND_CONTROL,
+    *_EVENTS,
+    *_CONTROL,
     *_SECURITY,
+    *_REDIS,
     *_STORES,
 )

@@ -199,6 +199,14 @@ class Settings(MutableMapping[str, Any]):
 
     # Showing
 
+    def unused(self) -> dict[str, str]:
+        """The settings that differ from their default and change nothing, each with the reason."""
+        return {
+            name: self._known[name].unused
+            for name, value in self.without_defaults().items()
+            if self._known[name].unused and value != self._defaults[name]
+        }
+
     def without_defaults(self) -> dict[str, Any]:
         """Return the settings that were set anywhere, in the order of the table."""
         self._load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 from fastq.backends.base import BackendOptions, RetryOptions
 from fastq.brokers.base import BrokerOptions
@@ -33,6 +34,39 @@ _REDIS_OPTIONS = {
 }
 
 
+def broker_url(conf: Settings, url: str | None) -> str:
+    """Where the broker of the setting *url* lies; ``broker_host`` and its like fill what it leaves out."""
+    url = url or conf.broker_host
+    parts = {name: conf[f"broker_{name}"] for name in ("transport", "user", "password", "port", "vhost")}
+    if all(part is None for part in parts.values()):
+        return url or EMBEDDED_URL
+    url = url or "localhost"
+    transport = parts.pop("transport") or "amqp"
+    if "://" not in url:
+        url = f"{transport}://{url}"
+    return _completed(url, **parts)
+
+
+def _completed(
+    url: str, *, user: str | None, password: str | None, port: int | None, vhost: str | None
+) -> str:
+    """*url* with what it does not say by itself."""
+    split = urlsplit(url)
+    login, at, address = split.netloc.rpartition("@")
+    own_user, _, own_password = login.partition(":")
+    own_user = own_user or quote(user or "", safe="")
+    own_password = own_password or quote(password or "", safe="")
+    if own_user or own_password:
+        login, at = (f"{own_user}:{own_password}" if own_password else own_user), "@"
+    if port is not None and split.port is None:
+        address += f":{port}"
+    path = split.path
+    if vhost is not None and not path.strip("/"):
+        # Databases of Redis have numbers, with or without a slash before them.
+        path = "/" + quote(vhost if split.scheme.startswith("amqp") else vhost.strip("/"), safe="")
+    return split._replace(netloc=f"{login}{at}{address}", path=path).geturl()
+
+
 def broker_options(conf: Settings, app_name: str, queue: Callable[[str], Queue]) -> BrokerOptions:
     """How to reach the brokers of an app, whose router tells how a *queue* is declared."""
     return BrokerOptions(
@@ -51,8 +85,8 @@ def backend_url(conf: Settings) -> str | None:
     """Where results are kept; None when that is nowhere."""
     url: str | None = conf.result_backend
     if url is None:
-        broker_url: str = conf.broker_write_url or EMBEDDED_URL
-        return broker_url if broker_url.partition("://")[0] in EMBEDDED_SCHEMES else None
+        beside = broker_url(conf, conf.broker_write_url)
+        return beside if beside.partition("://")[0] in EMBEDDED_SCHEMES else None
     if not url or url.partition("://")[0] == "disabled":
         return None
     return url if "://" in url else f"{url}://"

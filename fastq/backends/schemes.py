@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 
 from fastq.backends.base import Backend, BackendOptions
@@ -19,14 +20,20 @@ SCHEMES = {
 }
 
 
-def open_backend(url: str, options: BackendOptions) -> Backend:
-    """The result backend at *url*; it connects when it is first used. Raises `ImproperlyConfigured`."""
+def open_backend(url: str, options: BackendOptions, overrides: Mapping[str, str] | None = None) -> Backend:
+    """The result backend at *url*; it connects when it is first used. Raises `ImproperlyConfigured`.
+
+    *overrides* are further schemes, or other backends for the known ones, as 'module:Class'.
+    """
     scheme = url.partition("://")[0].lower()
-    if scheme not in SCHEMES:
+    if overrides and scheme in overrides:
+        module, _, name = overrides[scheme].replace(":", ".").rpartition(".")
+    elif scheme in SCHEMES:
+        module, name = SCHEMES[scheme]
+    else:
         raise ImproperlyConfigured(
-            f"no result backend serves {scheme}:// URLs{nearest_name(scheme, SCHEMES)}"
+            f"no result backend serves {scheme}:// URLs{nearest_name(scheme, [*SCHEMES, *(overrides or ())])}"
         )
-    module, name = SCHEMES[scheme]
     backend: type[Backend] = getattr(import_module(module), name)
     if options.retries is None:
         return backend(url, options)

@@ -81,6 +81,7 @@ def app_facts(app: FastQ) -> dict[str, Any]:
         "settings": {
             key: repr(value) for key, value in app.conf.table(with_defaults=False, censored=True).items()
         },
+        "without effect": app.conf.unused(),
         "broker": broker_facts(app.broker),
         **({} if app.read_broker is app.broker else {"read from": broker_facts(app.read_broker)}),
         "results": None
@@ -114,7 +115,7 @@ def print_report(found: dict[str, Any]) -> None:
             place = found[name]
             text = "disabled" if place is None else f"{place['at']}  ({place['error'] or 'reachable'})"
             click.echo(f"{name:10} {text}")
-    for name in ("settings", "tasks", "environment"):
+    for name in ("settings", "without effect", "tasks", "environment"):
         if found.get(name):
             click.echo(f"\n{name}")
             values = found[name]

@@ -141,25 +141,23 @@ def worker(ctx: click.Context, /, **options: Any) -> int | Worker:
 
     split_from_init()
     process = {name: options.pop(name) for name in ("detach", "uid", "gid", "umask")}
-    if process["umask"]:
-        from fastq.worker.daemon import parse_umask
-
-        os.umask(parse_umask(process["umask"]))
     return ready_worker(target, process, options)
 
 
 def ready_worker(target: Target, process: dict[str, Any], options: dict[str, Any]) -> Worker:
     """The worker with its code loaded, in the background if *process* says so; `main` starts it."""
     target.enter_workdir()
+    restrict(umask=process["umask"])
     launch = detach_first(options) if process["detach"] else None
-    if process["uid"] or process["gid"]:
-        from fastq.worker.daemon import drop_privileges
-
-        drop_privileges(process["uid"], process["gid"])
+    restrict(uid=process["uid"], gid=process["gid"])  # before any code of the user's runs
     from fastq.worker.reload import report_imports
 
     try:
         app = target.load_app()
+        if process["umask"] is None:
+            restrict(umask=app.conf.worker_umask)
+        if process["uid"] is None and process["gid"] is None:
+            restrict(uid=app.conf.worker_uid, gid=app.conf.worker_gid)
         made = make_worker(app, target, options)
         prepare(made)
     finally:
@@ -167,6 +165,18 @@ def ready_worker(target: Target, process: dict[str, Any], options: dict[str, Any
     if launch is not None:
         settle_down(made, launch)
     return made
+
+
+def restrict(
+    *, umask: str | int | None = None, uid: str | int | None = None, gid: str | int | None = None
+) -> None:
+    """Take this umask, and become that user and group; what is None stays as it is."""
+    from fastq.worker.daemon import drop_privileges, parse_umask
+
+    if umask is not None:
+        os.umask(umask if isinstance(umask, int) else parse_umask(umask))
+    if uid is not None or gid is not None:
+        drop_privileges(None if uid is None else str(uid), None if gid is None else str(gid))
 
 
 def make_worker(app: FastQ, target: Target, options: dict[str, Any]) -> Worker:

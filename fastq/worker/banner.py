@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
+from fastq.app.stores import EMBEDDED_URL
 from fastq.version import __version__
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def broker_line(worker: Worker) -> str:
     read, write = worker.app.read_broker, worker.app.broker
     if read is not write:
         return f"{read.description()}; what follows goes to {write.description()}"
-    embedded = worker.app.conf.broker_read_url is None
+    embedded = read.url == EMBEDDED_URL
     return read.description() + ("  (embedded: nothing else to start)" if embedded else "")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fastq.exceptions import ImproperlyConfigured, nearest_name
 
@@ -17,6 +17,14 @@ def refuse_pickle_as_root(accept_content: Iterable[str]) -> None:
             "this worker would run as root and accept pickle, so that whoever can send a message is root: "
             "start it as another user (--uid), or set C_FORCE_ROOT=1 if you know better"
         )
+
+
+def unused_settings(unused: Mapping[str, str]) -> list[str]:
+    """A line for each reason why settings have no effect: *unused* has the reason by the setting's name."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in unused.items():
+        by_reason.setdefault(why, []).append(name)
+    return [f"Without effect: {', '.join(names)}: {why}" for why, names in by_reason.items()]
 
 
 def choose_queues(

@@ -20,7 +20,7 @@ from fastq.exceptions import OperationalError
 from fastq.topology import worker_direct
 from fastq.wakeup import Waker
 from fastq.worker.banner import banner
-from fastq.worker.checks import choose_queues, refuse_pickle_as_root
+from fastq.worker.checks import choose_queues, refuse_pickle_as_root, unused_settings
 from fastq.worker.cpus import available_cpus
 from fastq.worker.daemon import PidFile
 from fastq.worker.loop import Loop
@@ -134,6 +134,8 @@ class Worker:
         app.import_modules()
         app.finalize()
         self._set_up_logging()
+        for line in unused_settings(conf.unused()):
+            logger.warning(line)
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
         refuse_pickle_as_root(conf.accept_content)
         self.queue_names = choose_queues(

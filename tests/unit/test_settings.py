@@ -1,15 +1,24 @@
 """Settings: what is known, which source wins, what is refused, and what is shown."""
 
+import ast
+import re
 import sys
 import types
 from datetime import timedelta, timezone
+from pathlib import Path
 
 import celery.app.defaults as celery_defaults
 import pytest
 
+import fastq
 from fastq.app.masking import mask, mask_url
 from fastq.app.settings import SETTINGS, Settings
+from fastq.app.stores import broker_url
+from fastq.backends.base import BackendOptions
+from fastq.backends.memory import MemoryBackend
+from fastq.backends.schemes import open_backend
 from fastq.exceptions import ImproperlyConfigured, UnknownSetting
+from fastq.worker.checks import unused_settings
 
 TABLE = {setting.name: setting for setting in SETTINGS}
 
@@ -76,6 +85,95 @@ def test_a_setting_is_explained_and_takes_its_own_default(setting):
     assert setting.doc.endswith(".")
     assert setting.kind.expected
     assert Settings({setting.name: setting.default}).table(censored=False) == {setting.name: setting.default}
+
+
+def _reads():
+    """The settings' names that modules outside of the table mention, each with the modules that do."""
+    reads = {}
+    root = Path(fastq.__file__).parent
+    for path in [*root.rglob("*.py"), *root.rglob("*.pyx")]:
+        if path.parent == root / "app" and path.name in ("defaults.py", "settings.py"):
+            continue
+        text = path.read_text()
+        if path.suffix == ".pyx":
+            found = set(re.findall(r"\bconf\.(\w+)", text))
+        else:
+            found = {
+                node.attr if isinstance(node, ast.Attribute) else node.value
+                for node in ast.walk(ast.parse(text))
+                if (isinstance(node, ast.Attribute) and _is_conf(node.value))
+                or isinstance(node, ast.Constant)
+            }
+        for name in TABLE.keys() & found:
+            reads.setdefault(name, []).append(str(path.relative_to(root)))
+    return reads
+
+
+def _is_conf(node):
+    return getattr(node, "id", getattr(node, "attr", "")) in ("conf", "_conf")
+
+
+# Its kind admits one value, so there is nothing to read.
+SETTLED = {"task_protocol"}
+# Parts of a group that are read by a name made of the group's.
+COMPOSED = {f"broker_{part}" for part in ("transport", "user", "password", "port", "vhost")}
+
+
+def test_every_setting_is_read_or_says_why_not():
+    reads = _reads()
+    unused = {name for name, setting in TABLE.items() if setting.unused}
+    silent = TABLE.keys() - reads.keys() - unused - SETTLED - COMPOSED
+    assert not silent, "nothing reads these: give them their meaning, or the table the reason (unused=)"
+    stale = {name: reads[name] for name in unused & reads.keys()}
+    assert not stale, "these are read by now: take unused= from the table"
+
+
+def test_what_is_set_without_effect_is_known(conf):
+    conf.update(beat_schedule={"x": {}}, worker_timer_precision=1.0, task_serializer="yaml")
+    assert conf.unused() == {"beat_schedule": "this version has no beat"}
+    conf.worker_timer_precision = 0.5
+    assert unused_settings(conf.unused() | {"beat_uid": "this version has no beat"}) == [
+        "Without effect: worker_timer_precision: timers are exact",
+        "Without effect: beat_schedule, beat_uid: this version has no beat",
+    ]
+
+
+# What is made of several settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({}, "sqlite://"),
+        ({"broker_url": "redis://h:1/2"}, "redis://h:1/2"),
+        ({"broker_host": "redis://h:1/2"}, "redis://h:1/2"),
+        ({"broker_host": "h", "broker_transport": "redis", "broker_port": 1, "broker_vhost": "/2"}, "redis://h:1/2"),
+        ({"broker_transport": "redis", "broker_password": "p/w"}, "redis://:p%2Fw@localhost"),
+        ({"broker_host": "h", "broker_user": "me", "broker_password": "pw"}, "amqp://me:pw@h"),
+        ({"broker_host": "h", "broker_vhost": "/x"}, "amqp://h/%2Fx"),
+        ({"broker_url": "redis://a:b@h:1/2", "broker_user": "x", "broker_password": "y", "broker_port": 9,
+          "broker_vhost": "7", "broker_transport": "amqp"}, "redis://a:b@h:1/2"),
+        ({"broker_url": "redis://me@h", "broker_password": "pw"}, "redis://me:pw@h"),
+    ],
+)  # fmt: skip
+def test_the_parts_of_a_broker_fill_what_its_url_leaves_out(conf, settings, url):
+    conf.update(settings)
+    assert broker_url(conf, conf.broker_write_url) == url
+
+
+def test_backends_may_be_overridden(make_module):
+    class Mine(MemoryBackend):
+        pass
+
+    make_module("my_backends", Mine=Mine)
+    app = fastq.FastQ(
+        "mine", broker="memory://", backend="mine://x", set_as_current=False,
+        override_backends={"mine": "my_backends:Mine"},
+    )  # fmt: skip
+    assert type(app.backend) is Mine
+    app.close()
+    with pytest.raises(ImproperlyConfigured, match="did you mean 'mine'"):
+        open_backend("mime://", BackendOptions(), {"mine": "my_backends:Mine"})
 
 
 def test_no_setting_hides_a_method():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from unittest.mock import Mock
 
 import pytest
 
 from fastq import FastQ
+from fastq.cli.worker import ready_worker
 from fastq.exceptions import ImproperlyConfigured, OperationalError
 from fastq.wakeup import Waker
 from fastq.worker import stopping
@@ -126,6 +128,23 @@ def test_unknown_users_and_umasks_are_errors():
     assert parse_umask("022") == 0o022
     with pytest.raises(ImproperlyConfigured, match="not an octal number"):
         parse_umask("9")
+
+
+def test_the_settings_give_user_group_and_umask_where_the_command_does_not(monkeypatch):
+    calls = []
+    monkeypatch.setattr("os.umask", lambda umask: calls.append(umask))
+    monkeypatch.setattr("fastq.worker.daemon.drop_privileges", lambda *ids: calls.append(ids))
+    monkeypatch.setattr("fastq.cli.worker.prepare", lambda made: None)
+    monkeypatch.setattr("fastq.cli.worker.make_worker", lambda *rest: None)
+    app = FastQ("restricted", set_as_current=False, worker_uid=7, worker_gid="g", worker_umask="022")
+    target = Mock(load_app=lambda: app)
+    options = {"detach": False, "uid": None, "gid": None, "umask": None}
+    ready_worker(target, options, {})
+    assert calls == [0o022, ("7", "g")]
+    calls.clear()
+    ready_worker(target, {**options, "uid": "me", "umask": "077"}, {})
+    assert calls == [0o077, ("me", None)]
+    app.close()
 
 
 def test_changed_files_are_noticed(tmp_path, monkeypatch):
