@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("id", "task", "queue", "died", "reason")
 NEWEST = 100  # entries shown unless --limit says otherwise
-ALL_ENTRIES = 1_000_000_000  # `Broker.dead` wants a limit
 
 
 @click.group()
@@ -74,7 +73,7 @@ def list_entries(ctx: click.Context, queue: str | None, limit: int, as_json: boo
 def show(ctx: click.Context, id: str, as_json: bool) -> int:
     """Show one dead message: its reason, its arguments, its headers."""
     app = target_of(ctx).load_app_or_default()
-    entry = next((entry for entry in app.read_broker.dead(None, ALL_ENTRIES) if entry.id == id), None)
+    entry = app.read_broker.find_dead(id)
     if entry is None:
         raise no_such_entry(id)
     fields = {**summary(entry), **content(app, entry)}

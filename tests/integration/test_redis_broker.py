@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -159,9 +159,8 @@ def test_a_turn_that_left_nothing_behind_is_not_repeated(server: RedisServer, wa
     broker.close()
 
 
-def test_changes_in_another_database_wake_a_worker_now_and_then(
-    broker: RedisBroker, server: RedisServer, waker: Waker
-) -> None:
+def test_changes_in_another_database_wake_a_worker_now_and_then(server: RedisServer, waker: Waker) -> None:
+    broker = RedisBroker(server.url, BrokerOptions(lease=60.0))  # hardly a turn for the lease's sake
     consumer = broker.consumer(["celery"], "w@h", waker)
     consumer.turn([], 10, 0.0)
     consumer.turn([], 10, 0.05)
@@ -403,6 +402,61 @@ def test_garbage_is_delivered_with_a_reason(broker: RedisBroker, server: RedisSe
     assert sorted(entry.raw for entry in broker.dead()) == sorted([b"\xff{", b"{}", b'{"headers": 3}'])
     assert broker.drop_dead(None) == 3
     consumer.close()
+
+
+def bury_all(broker: RedisBroker, waker: Waker, numbers: Iterable[int]) -> None:
+    """Send messages and bury each."""
+    broker.publish([message(number) for number in numbers])
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    while got := consumer.turn([], 512, 0.0):
+        consumer.turn([Outcome(each, Action.BURY, reason="bad") for each in got], 0, 0.0)
+    consumer.close()
+
+
+def test_a_long_dead_set_is_read_a_page_at_a_time(
+    broker: RedisBroker, server: RedisServer, waker: Waker
+) -> None:
+    bury_all(broker, waker, range(2500))
+    server.call("CONFIG", "RESETSTAT")
+    assert [entry.id for entry in broker.dead(limit=10**9)] == [f"id-{n}" for n in reversed(range(2500))]
+    assert calls_of(server, "hmget") == 3
+    assert [entry.id for entry in broker.dead(limit=2)] == ["id-2499", "id-2498"]
+    found = broker.find_dead("id-7")
+    assert found is not None and (found.id, found.reason) == ("id-7", "bad")
+    assert broker.find_dead("id-9999") is None
+    assert broker.drop_dead(["id-7", "id-8", "none"]) == 2
+    server.call("CONFIG", "RESETSTAT")
+    assert broker.retry_dead(None) == 2498
+    assert calls_of(server, "zrange") == 1  # not one of all ids
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    assert ids(consumer.turn([], 10, 0.0)) == [f"id-{n}" for n in (*range(7), 9, 10, 11)]
+    consumer.close()
+
+
+def test_an_entry_without_a_readable_id_can_be_sent_again(
+    broker: RedisBroker, server: RedisServer, waker: Waker
+) -> None:
+    bury_all(broker, waker, [1])
+    server.call("HSET", "fastq:{celery}:dead:entries", b"\xff", b"bad\x00{}")
+    server.call("ZADD", "fastq:{celery}:dead", "1", b"\xff")
+    assert [entry.id for entry in broker.dead()] == ["id-1", "\ufffd"]
+    assert broker.find_dead("\ufffd") is not None
+    assert broker.retry_dead(["\ufffd", "id-1"]) == 2
+    assert server.call("LLEN", "celery") == 2
+
+
+def test_a_search_among_large_messages_reads_few_at_a_time(broker: RedisBroker, server: RedisServer) -> None:
+    large = b"[[], {}, {}]" + b" " * 300_000
+    for number in range(60):
+        headers = {"task": "proj.add", "id": f"id-{number}"}
+        broker.publish([Message("proj.add", f"id-{number}", headers, large, queue="celery")])
+    server.call("CONFIG", "RESETSTAT")
+    place = broker.locate("id-0")  # the last one to be looked at
+    assert place is not None and place.state == "queued"
+    assert calls_of(server, "lrange") >= 1 + 40 / 3
+    server.call("CONFIG", "RESETSTAT")
+    assert broker.purge("celery") == 60
+    assert (calls_of(server, "unlink"), calls_of(server, "del")) == (1, 0)
 
 
 def test_a_key_of_another_type_stops_no_other_queue(

@@ -54,6 +54,9 @@ class FakeBroker:
         )
         return [entry] if queue in (None, "mail") else []
 
+    def find_dead(self, id):
+        return next((entry for entry in self.dead() if entry.id == id), None)
+
     def retry_dead(self, ids, queue=None):
         self.retried = ids
         return 1 if ids is None or "id-1" in ids else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from fastq._core.codec import json_loads
@@ -15,16 +16,20 @@ from fastq.brokers.redis.connection import Connection, checked
 from fastq.brokers.redis.layout import Layout
 from fastq.exceptions import DecodeError
 
-# How many messages one reply may hold while a queue is searched.
+# How many entries one reply may hold: some milliseconds in which the server serves nobody else.
 PAGE = 1000
+# How many messages the first reply of a search holds; the next ones hold about so many bytes.
+FIRST_PAGE = 20
+PAGE_BYTES = 1 << 20
 
 
 def queues(connection: Connection, layout: Layout, names: Iterable[str], timeout: float) -> list[QueueInfo]:
     """The counts of every queue that holds something, and of *names*, sorted by name."""
     wanted = set(names)
+    workers = _workers(connection, layout, timeout)
     found = []
     for name in sorted(wanted | set(_known_queues(connection, layout, timeout))):
-        info = _count(connection, layout, name, timeout)
+        info = _count(connection, layout, name, workers, timeout)
         if name in wanted or info.ready or info.claimed or info.delayed or info.dead:
             found.append(info)
     return found
@@ -42,9 +47,11 @@ def _workers(connection: Connection, layout: Layout, timeout: float) -> dict[str
     return {epoch.decode(): json_loads(text) for epoch, text in pairs}
 
 
-def _count(connection: Connection, layout: Layout, name: str, timeout: float) -> QueueInfo:
+def _count(
+    connection: Connection, layout: Layout, name: str, workers: Iterable[str], timeout: float
+) -> QueueInfo:
     ready = layout.ready(name)
-    claims = [keys.claims(layout.prefix, name, epoch) for epoch in _workers(connection, layout, timeout)]
+    claims = [keys.claims(layout.prefix, name, epoch) for epoch in workers]
     commands: list[list[Argument]] = [["LLEN", key] for key in ready]
     commands += [["HLEN", key] for key in claims]
     commands += [["ZCARD", keys.delayed(layout.prefix, name)], ["ZCARD", keys.dead(layout.prefix, name)]]
@@ -64,14 +71,15 @@ def purge(connection: Connection, layout: Layout, queue: str, timeout: float) ->
     ready = layout.ready(queue)
     delayed = keys.delayed(layout.prefix, queue)
     commands: list[list[Argument]] = [["LLEN", key] for key in ready]
-    commands += [["ZCARD", delayed], ["DEL", *ready, delayed]]
+    # UNLINK leaves it to another thread of the server to free a long list.
+    commands += [["ZCARD", delayed], ["UNLINK", *ready, delayed]]
     return sum(connection.transact(commands, timeout)[:-1])
 
 
 def locate(
     connection: Connection, layout: Layout, task_id: str, names: Iterable[str], timeout: float
 ) -> TaskPlace | None:
-    """Where the message of *task_id* lies. What moves meanwhile may be missed: ask again."""
+    """Where the message of *task_id* lies. What moves to another place meanwhile may be missed: ask again."""
     workers = _workers(connection, layout, timeout)
     for queue in sorted({*names, *_known_queues(connection, layout, timeout)}):
         place = (
@@ -89,13 +97,14 @@ def _find_ready(
     connection: Connection, layout: Layout, queue: str, task_id: str, timeout: float
 ) -> TaskPlace | None:
     for key in layout.ready(queue):
-        # From the end that is served next.
-        last = -1
-        while page := connection.call("LRANGE", key, last - PAGE + 1, last, timeout=timeout):
+        # From the newest: what is sent meanwhile moves the others on, so none that stays is passed over.
+        start, count = 0, FIRST_PAGE
+        while page := connection.call("LRANGE", key, start, start + count - 1, timeout=timeout):
             for raw in page:
                 if _is_of(raw, task_id):
                     return TaskPlace(state="queued", queue=queue, redelivered=redeliveries(raw))
-            last -= PAGE
+            start += len(page)
+            count = _next_count(page)
     return None
 
 
@@ -138,29 +147,37 @@ def _find_dead(
 
 
 def _scan(connection: Connection, command: str, key: str, timeout: float) -> Iterator[tuple[bytes, bytes]]:
-    cursor = b"0"
+    cursor, count = b"0", FIRST_PAGE
     while True:
-        cursor, flat = connection.call(command, key, cursor, "COUNT", PAGE, timeout=timeout)
+        cursor, flat = connection.call(command, key, cursor, "COUNT", count, timeout=timeout)
         yield from zip(flat[::2], flat[1::2], strict=True)
         if cursor == b"0":
             return
+        count = _next_count(flat)
+
+
+def _next_count(page: list[bytes]) -> int:
+    """How many entries to ask for next, when the last reply was *page*."""
+    size = sum(map(len, page)) // max(len(page), 1)
+    return min(max(PAGE_BYTES // max(size, 1), 1), PAGE)
 
 
 def _is_of(raw: bytes, task_id: str) -> bool:
     """Whether the envelope *raw* is the message of *task_id*; most are told apart without decoding them."""
-    # JSON writers differ in what they escape.
-    forms = {task_id, _quoted(task_id), _quoted(task_id, ascii_only=True)}
-    if not any(form.encode() in raw for form in forms):
+    if not any(form in raw for form in _forms(task_id)):
         return False
     message = _decoded(raw)
     # A v1 message keeps its id in the body, which was not decoded.
     return message is None or message.id in (task_id, "")
 
 
-def _quoted(text: str, ascii_only: bool = False) -> str:
+@lru_cache(maxsize=1)
+def _forms(task_id: str) -> list[bytes]:
+    """*task_id* as it may stand in JSON, whose writers differ in what they escape."""
     import json  # 2 ms to import, for those who look for a task
 
-    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+    quoted = {json.dumps(task_id, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)}
+    return [form.encode() for form in {task_id, *quoted}]
 
 
 def _decoded(raw: bytes) -> Message | None:
@@ -176,11 +193,23 @@ def dead(
     """The newest *limit* entries, newest first."""
     found: list[DeadMessage] = []
     for name in _known_queues(connection, layout, timeout) if queue is None else [queue]:
-        newest = connection.call(
-            "ZRANGE", keys.dead(layout.prefix, name), 0, limit - 1, "REV", timeout=timeout
-        )
-        found += _entries(connection, layout, name, newest, timeout)
-    return sorted(found, key=lambda entry: entry.died_at, reverse=True)[:limit]
+        for start in range(0, limit, PAGE):
+            last = min(start + PAGE, limit) - 1
+            key = keys.dead(layout.prefix, name)
+            newest = connection.call("ZRANGE", key, start, last, "REV", timeout=timeout)
+            found += _entries(connection, layout, name, newest, timeout)
+            if len(newest) < PAGE:
+                break
+        found = sorted(found, key=lambda entry: entry.died_at, reverse=True)[:limit]
+    return found
+
+
+def find_dead(connection: Connection, layout: Layout, id: str, timeout: float) -> DeadMessage | None:
+    """The dead set's entry of this *id*."""
+    for name in _known_queues(connection, layout, timeout):
+        for entry in _entries(connection, layout, name, [id.encode()], timeout):
+            return entry
+    return None
 
 
 def _entries(
@@ -201,7 +230,7 @@ def _entries(
         message = _decoded(raw)
         found.append(
             DeadMessage(
-                id=entry.decode("utf-8", "replace"),
+                id=_shown(entry),
                 queue=queue,
                 task="" if message is None else message.task,
                 reason=reason.decode("utf-8", "replace"),
@@ -246,16 +275,66 @@ def _chosen(
     connection: Connection, layout: Layout, ids: set[str] | None, queue: str | None, timeout: float
 ) -> Iterator[tuple[str, bytes, bytes]]:
     """(queue, entry id, envelope without its count) of the entries with *ids*, or of all, oldest first."""
+    # An id that is no UTF-8 was shown with something else in its place.
+    looks_at_all = ids is None or any("\ufffd" in id for id in ids)
     for name in _known_queues(connection, layout, timeout) if queue is None else [queue]:
-        entries = connection.call("ZRANGE", keys.dead(layout.prefix, name), 0, -1, timeout=timeout)
+        key = keys.dead(layout.prefix, name)
+        pages = _all_ids(connection, key, timeout)
         if ids is not None:
-            entries = [entry for entry in entries if entry.decode("utf-8", "replace") in ids]
-        for start in range(0, len(entries), PAGE):
-            page = entries[start : start + PAGE]
-            key = keys.dead_entries(layout.prefix, name)
-            for entry, value in zip(page, connection.call("HMGET", key, *page, timeout=timeout), strict=True):
+            pages = _among(pages, ids) if looks_at_all else _these_ids(connection, key, ids, timeout)
+        for page in pages:
+            values = connection.call("HMGET", keys.dead_entries(layout.prefix, name), *page, timeout=timeout)
+            for entry, value in zip(page, values, strict=True):
                 if value is not None:  # else taken away meanwhile
                     yield name, entry, without_count(value.partition(b"\0")[2])
+
+
+def _shown(entry: bytes) -> str:
+    """The id of an entry, for people."""
+    return entry.decode("utf-8", "replace")
+
+
+def _among(pages: Iterator[list[bytes]], ids: set[str]) -> Iterator[list[bytes]]:
+    """Those of *pages* that are shown as one of *ids*."""
+    for page in pages:
+        chosen = [entry for entry in page if _shown(entry) in ids]
+        if chosen:
+            yield chosen
+
+
+def _all_ids(connection: Connection, key: str, timeout: float) -> Iterator[list[bytes]]:
+    """Pages of the ids that lie in the dead set *key* now, oldest first; without what dies meanwhile."""
+    newest = connection.call("ZRANGE", key, -1, -1, "WITHSCORES", timeout=timeout)
+    if not newest:
+        return
+    last = _scored(newest)[-1][1]
+    after = "-inf"
+    while page := _scored(
+        connection.call("ZRANGEBYSCORE", key, after, last, "WITHSCORES", "LIMIT", 0, PAGE, timeout=timeout)
+    ):
+        yield [entry for entry, _ in page]
+        after = f"({page[-1][1]}"  # no two have died at the same time
+
+
+def _these_ids(connection: Connection, key: str, ids: set[str], timeout: float) -> Iterator[list[bytes]]:
+    """Pages of those of *ids* that lie in the dead set *key*, oldest first."""
+    wanted = [id.encode() for id in ids]
+    found: list[tuple[float, bytes]] = []
+    for start in range(0, len(wanted), PAGE):
+        page = wanted[start : start + PAGE]
+        scores = connection.call("ZMSCORE", key, *page, timeout=timeout)
+        found += [
+            (float(score), entry) for score, entry in zip(scores, page, strict=True) if score is not None
+        ]
+    found.sort()
+    for start in range(0, len(found), PAGE):
+        yield [entry for _, entry in found[start : start + PAGE]]
+
+
+def _scored(reply: list[Any]) -> list[tuple[bytes, str]]:
+    """The members and scores of a reply WITHSCORES; RESP3 has them in pairs, RESP2 in one row."""
+    pairs = reply if reply and isinstance(reply[0], list) else zip(reply[::2], reply[1::2], strict=True)
+    return [(member, score.decode() if isinstance(score, bytes) else repr(score)) for member, score in pairs]
 
 
 def _removal(layout: Layout, queue: str, entry: bytes) -> list[list[Argument]]:
