@@ -36,8 +36,10 @@ logger = logging.getLogger("fastq.worker")
 
 # Seconds that a turn may wait when nothing calls; it only bounds how late a clock is looked at.
 LONGEST_TURN = 5.0
-# Seconds between turns while the window is full, so that leases are renewed and stops are seen.
+# Seconds between turns while the window is full, so that leases are renewed and stops are seen; if a lease is
+# short, this part of it: a turn may come late, and the lease must outlast the next one.
 FULL_WINDOW_TURN = 1.0
+PART_OF_LEASE = 1 / 6
 # A task that runs longer than this many seconds frees what waits behind it for other workers (D11).
 STUCK_AFTER = 0.1
 # Seconds that a write to another store may take, before this worker's lease is looked after again.
@@ -52,7 +54,8 @@ class Loop:
     *open_consumer* makes a consumer without connecting. *follow_to* is the broker that gets the
     messages which follow a task, when it is another than the consumer's. *store* is the backend
     when results live in another store than messages, and None when the consumer commits both or
-    nothing is kept. *max_retries* bounds how often in a row the broker is tried (None: for ever).
+    nothing is kept. *lease* is how long claims last without a turn, in seconds. *max_retries*
+    bounds how often in a row the broker is tried (None: for ever).
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Loop:
         follow_to: Broker | None = None,
         store: Backend | None,
         state: WorkerState,
+        lease: float,
         max_retries: int | None = None,
     ) -> None:
         self._pool = pool
@@ -76,6 +80,7 @@ class Loop:
         self._follow_to = follow_to
         self._store = store
         self._state = state
+        self._full_window_turn = min(FULL_WINDOW_TURN, lease * PART_OF_LEASE)
         self._max_retries = max_retries
         self._consumer: Consumer | None = None
         # Outcomes that did not take effect yet; they outlive a lost connection.
@@ -169,7 +174,7 @@ class Loop:
             return 0.0
         until = [LONGEST_TURN + (now := time.monotonic())]
         if self._stop_at is not None:
-            until += (FULL_WINDOW_TURN + now, self._stop_at)
+            until += (self._full_window_turn + now, self._stop_at)
         if (deadline := self._pool.deadline()) is not None:
             until.append(deadline)
         return max(0.0, min(until) - now)
@@ -180,7 +185,7 @@ class Loop:
         patience = self._patience()
         room = self._room()
         if room == 0 and not self._outcomes and patience > 0:
-            self._wait_for_pool(min(patience, FULL_WINDOW_TURN))
+            self._wait_for_pool(min(patience, self._full_window_turn))
             self._collect()
             patience = self._patience()
             room = self._room()

@@ -211,6 +211,7 @@ class Worker:
             follow_to=None if broker is self.app.read_broker else broker,
             store=None if shares_store else backend,
             state=WorkerState(),
+            lease=conf.worker_lease,
             max_retries=(conf.broker_connection_max_retries or None) if conf.broker_connection_retry else 0,
         )
 

@@ -123,7 +123,7 @@ def delivery(number, task="late", redelivered=0):
     )
 
 
-def make_loop(app, consumer, pool, *, store=None, concurrency=1, multiplier=0, **options):
+def make_loop(app, consumer, pool, *, store=None, concurrency=1, multiplier=0, lease=30.0, **options):
     loop = Loop(
         pool,
         lambda: consumer,
@@ -132,6 +132,7 @@ def make_loop(app, consumer, pool, *, store=None, concurrency=1, multiplier=0, *
         window=PrefetchWindow(concurrency, multiplier),
         store=store,
         state=WorkerState(),
+        lease=lease,
         **options,
     )
     consumer.loop = loop
@@ -393,3 +394,21 @@ def test_a_lost_claim_does_not_start_any_more(app):
     run_loop(app, consumer, pool)
     assert [each.tag for each in pool.submitted] == [1, 2, 3, 1, 3]
     assert {outcome.delivery.tag for outcome in consumer.settled()} == {1, 3}
+
+
+@pytest.mark.parametrize(("lease", "longest"), [(30.0, 1.0), (0.6, 0.1)])
+def test_a_full_window_takes_turns_well_within_the_lease(app, monkeypatch, lease, longest):
+    pauses = []
+
+    def wait(waker, timeout):
+        pauses.append(timeout)
+        if len(pauses) == 3:
+            pool.held.clear()
+        return False
+
+    monkeypatch.setattr(Waker, "wait", wait)
+    pool = FakePool()
+    pool.held = {"id-1"}
+    consumer, _ = serve(app, [[delivery(1)]], pool=pool, multiplier=1, lease=lease)
+    assert [round(pause, 3) for pause in pauses] == [longest] * 3
+    assert [room for _, room in consumer.turns[1:4]] == [0, 0, 1]
