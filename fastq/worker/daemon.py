@@ -128,7 +128,8 @@ def detach() -> Launch:
 
 def _leave_when_told(fd: int) -> NoReturn:
     told = b""
-    while part := os.read(fd, len(READY)):
+    # Not to the end of the file: children of the worker's have the other end too.
+    while len(told) < len(READY) and (part := os.read(fd, len(READY))):
         told += part
     os._exit(0 if told == READY else 1)
 

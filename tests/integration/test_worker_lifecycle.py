@@ -136,15 +136,16 @@ def test_purge_empties_the_queues_first(project):
     assert project.lines("started") == []
 
 
-def test_a_worker_in_the_background_has_a_pid_file_and_a_log(project):
-    started = project.fastq("worker", "-D", "-n", "bg", "-P", "threads", "-l", "INFO")
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_in_the_background_has_a_pid_file_and_a_log(project, pool):
+    started = project.fastq("worker", "-D", "-n", "bg", "-P", pool, "-l", "INFO")
     assert started.returncode == 0, started.stderr
     (pid_file,) = (project.folder / "home").glob("*.pid")
     assert pid_file.name == "bg.pid"
     pid = int(pid_file.read_text())
     try:
         assert f"process {pid}" in started.stdout
-        assert project.result("tasks.pid") == str(pid)
+        assert (project.result("tasks.pid") == str(pid)) == (pool == "threads")
         second = project.fastq("worker", "-D", "-n", "bg", "-P", "threads")
         assert second.returncode == 1
         assert f"runs already with the pid file {pid_file} (process {pid})" in second.stderr
