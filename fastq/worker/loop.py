@@ -22,7 +22,6 @@ from fastq._core.message import Action, Delivery, Outcome
 from fastq.backends.base import Backend, StoredResult
 from fastq.exceptions import OperationalError
 from fastq.worker.heartbeat import Heartbeat
-from fastq.worker.pools.base import NewChild
 
 if TYPE_CHECKING:
     from fastq._core.consume import Gate
@@ -138,8 +137,6 @@ class Loop:
                 if ready:
                     with busy:
                         self._pool.submit(ready)
-        except NewChild:
-            raise
         except BaseException:
             self._leave(heartbeat)
             raise

@@ -14,7 +14,6 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from fastq.signals import worker_shutting_down
-from fastq.worker.pools.base import NewChild
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -78,8 +77,6 @@ class SignalHandlers:
         return self
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        if isinstance(exc, NewChild):
-            return  # a child sets its own
         self._ended.set()
         for number, handler in self._previous.items():
             signal.signal(number, handler)

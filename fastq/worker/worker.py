@@ -155,7 +155,7 @@ class Worker:
         signals.worker_init.send(sender=self)
         timeout = self.app.conf.worker_shutdown_timeout
         try:
-            # Before anything opens a connection or starts a thread: children are forked here.
+            # Before anything opens a connection or starts a thread: what is forked here has neither.
             self._pool.start()
             loop = self._make_loop()
             with SignalHandlers(self.hostname, loop, self._pool, self._waker, timeout) as handlers:
@@ -271,6 +271,7 @@ class Worker:
             soft_time_limit=conf.task_soft_time_limit,
             max_tasks_per_child=conf.worker_max_tasks_per_child,
             max_memory_per_child=conf.worker_max_memory_per_child,
+            proc_alive_timeout=conf.worker_proc_alive_timeout,
             hostname=self.hostname,
             max_redeliveries=conf.task_max_redeliveries,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
+import stat
 import sys
 import tempfile
 import time
@@ -15,6 +17,7 @@ from pool_driver import Driver, app, delivery, result
 
 from fastq import signals
 from fastq._core.message import Action
+from fastq.exceptions import FastQError
 
 # Shared with the children over their forks.
 TRAIL = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
@@ -28,6 +31,20 @@ def trail(self: object, seconds: float) -> None:
     os.write(TRAIL.fileno(), f"start {task_id}\n".encode())
     time.sleep(seconds)
     os.write(TRAIL.fileno(), f"end {task_id}\n".encode())
+
+
+@app.task(name="sockets")
+def sockets() -> list[int]:
+    """The inodes of the sockets that this process has open."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            status = os.stat(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # the listing's own
+            continue
+        if stat.S_ISSOCK(status.st_mode):
+            found.append(status.st_ino)
+    return found
 
 
 def children(driver: Driver) -> list[int]:
@@ -87,6 +104,56 @@ def replaced(driver: Driver) -> None:
     driver.wait_until(lambda: len(children(driver)) == 2)
     assert time.monotonic() - began < 1
     assert len(set(children(driver)) - set(before)) == 1
+
+
+def replacement_is_clean(driver: Driver) -> None:
+    """A child that replaces another has nothing of what the worker opened after its start."""
+    connection, _ = socket.socketpair()
+    first = driver.wait_until(lambda: children(driver))[0]
+    os.kill(first, signal.SIGKILL)
+    driver.wait_until(lambda: children(driver) not in ([], [first]))
+    inodes = result(driver.call("sockets"))
+    assert len(inodes) == 1
+    assert os.fstat(connection.fileno()).st_ino not in inodes
+
+
+def template_outlives_signals(driver: Driver) -> None:
+    """Signals to a whole process group leave children replaceable."""
+    first = driver.wait_until(lambda: children(driver))[0]
+    for number in ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2"):
+        os.kill(driver.pool._launcher._pid, signal.Signals[f"SIG{number}"])
+    os.kill(first, signal.SIGKILL)
+    assert result(driver.call("add", 1, 2)) == 3
+
+
+def template_dies(driver: Driver) -> None:
+    """Without the process that children are forked from a worker gives back what runs, and ends."""
+    driver.pool.submit([delivery("sleep", 60)])
+    driver.wait_until(driver.pool.running)
+    os.kill(driver.pool._launcher._pid, signal.SIGKILL)
+    try:
+        driver.wait(1)
+    except FastQError as exc:
+        assert "no child can be started any more" in str(exc)
+    else:
+        raise AssertionError("it went on")
+    driver.pool.stop(force=True)
+    assert [outcome.action for outcome in driver.pool.outcomes()] == [Action.REQUEUE]
+
+
+def no_more_processes(driver: Driver) -> None:
+    """A system that lets no more processes be is asked again."""
+    launch, failures = driver.pool._launcher.launch, iter((BlockingIOError("no more"), OSError("none")))
+
+    def fails_twice(row: int, sock: socket.socket) -> int:
+        for failure in failures:
+            raise failure
+        return launch(row, sock)
+
+    driver.pool._launcher.launch = fails_twice
+    os.kill(driver.wait_until(lambda: children(driver))[0], signal.SIGKILL)
+    driver.wait_until(lambda: not children(driver))
+    assert result(driver.call("add", 1, 2)) == 3
 
 
 def too_often(driver: Driver) -> None:
@@ -186,16 +253,30 @@ def failing_start(driver: Driver) -> None:
     assert result(driver.call("add", 1, 2)) == 3
 
 
+def _hang_at_first(**_: object) -> None:
+    os.write(_starts.fileno(), b".")
+    _starts.seek(0)
+    if len(_starts.read()) < 2:
+        time.sleep(60)
+
+
+def late(driver: Driver) -> None:
+    """A child that is not ready in time is replaced."""
+    assert result(driver.call("add", 1, 2)) == 3
+
+
 if sys.argv[2] == "failing_start":
     signals.worker_process_init.connect(_fail_twice, weak=False)
+elif sys.argv[2] == "late":
+    signals.worker_process_init.connect(_hang_at_first, weak=False)
 
 
 def orphans(driver: Driver) -> None:
-    """Print the children's ids, and die."""
+    """Print the ids of the children and of the process that they are forked from, and die."""
     driver.wait_until(lambda: len(children(driver)) == 2)
     driver.pool.submit([delivery("sleep", 60)])
     driver.wait_until(driver.pool.running)
-    print(*children(driver), flush=True)
+    print(*children(driver), driver.pool._launcher._pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -59,10 +59,16 @@ def requests(server: RedisServer) -> int:
     return int(text.split("total_reads_processed:")[1].split()[0])
 
 
+def family(pid: int) -> list[int]:
+    """*pid* and its descendants that live."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [pid, *(each for child in children for each in family(child))]
+
+
 def processor_seconds(pid: int) -> float:
-    """What *pid* and the children that live have used."""
+    """What *pid* and its descendants that live have used."""
     total = 0.0
-    for each in (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())):
+    for each in family(pid):
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
         total += (int(fields[11]) + int(fields[12])) / 100
     return total

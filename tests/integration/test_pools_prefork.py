@@ -23,10 +23,32 @@ MODULE = "prefork_scripts.py"
         "limit_strikes_one",
         "signals_pass",
         "interrupt_at_exit",
+        "template_outlives_signals",
     ],
 )
 def test_prefork(script: str) -> None:
     run_script("prefork", script, MODULE, concurrency=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_replacement_has_nothing_of_the_running_worker() -> None:
+    run_script("prefork", "replacement_is_clean", MODULE, concurrency=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the children live on until they are told")
+def test_worker_ends_when_no_child_can_be_started() -> None:
+    run_script("prefork", "template_dies", MODULE, concurrency=2)
+
+
+def test_starting_a_child_is_tried_again() -> None:
+    said = run_script("prefork", "no_more_processes", MODULE, concurrency=1)
+    assert "a child can't be started: no more (attempt 1)" in said
+    assert "a child can't be started: none (attempt 2)" in said
+
+
+def test_child_that_is_not_ready_in_time_is_replaced() -> None:
+    said = run_script("prefork", "late", MODULE, concurrency=1, proc_alive_timeout=0.5)
+    assert "took more than worker_proc_alive_timeout=0.5 s and was killed before it was ready" in said
 
 
 def test_child_is_replaced_after_its_share_of_tasks() -> None:
@@ -58,7 +80,7 @@ def test_children_die_with_their_parent() -> None:
         env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
     )
     pids = [int(word) for word in process.stdout.split()]
-    assert len(pids) == 2
+    assert len(pids) == 3
     until = time.monotonic() + 5
     while any(_is_alive(pid) for pid in pids):
         assert time.monotonic() < until, f"children {pids} outlive their parent"

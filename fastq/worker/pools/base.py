@@ -24,6 +24,7 @@ class PoolOptions:
     soft_time_limit: float | None = None  # seconds
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None  # KiB of resident memory, as in Celery
+    proc_alive_timeout: float = 4.0  # seconds that a child has to be ready
     hostname: str = ""  # the node's name
     max_redeliveries: int = 3  # crashes after which a message goes to the dead set
 
@@ -31,8 +32,8 @@ class PoolOptions:
 class NewChild(BaseException):
     """Raised in a process that a pool has just forked, to leave the frames of its parent.
 
-    Whoever calls `Pool.start` and `Pool.outcomes` lets it pass through, touching nothing,
-    and exits with what *serve* returns.
+    Whoever calls `Pool.start` lets it pass through, touching nothing, and exits with what *serve*
+    returns.
     """
 
     def __init__(self, serve: Callable[[], int]) -> None:
@@ -74,10 +75,7 @@ class Pool(ABC):
 
     @abstractmethod
     def outcomes(self) -> list[Outcome]:
-        """What has ended since the last call, in order of ending. Never blocks.
-
-        May replace children; in the new ones it raises `NewChild`.
-        """
+        """What has ended since the last call, in order of ending. Never blocks. May replace children."""
 
     def deadline(self) -> float | None:
         """The monotonic time at which to call `outcomes` although nothing has woken the loop; None: never."""

@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import current_process
 from time import monotonic
 from types import FrameType
@@ -98,12 +98,22 @@ class Child:
 
 
 def run_child(
-    app: Any, options: PoolOptions, board: Board, row: int, sock: socket.socket, parent: int
+    app: Any,
+    options: PoolOptions,
+    board: Board,
+    row: int,
+    sock: socket.socket,
+    parent: int,
+    mask: Iterable[int],
 ) -> int:
-    """Be a child, in the process just forked by *parent*; returns the exit code."""
+    """Be a child, in the process that *parent* has just started; returns the exit code.
+
+    The signals of *mask* stay blocked, others that were over the start no longer.
+    """
     if die_with_parent() and os.getppid() != parent:
         return 0  # the parent died before we asked
     _leave_signals_to_parent()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     _detach_stdin()
     current_process().name = f"ForkPoolWorker-{row + 1}"  # so logs name it, as Celery's do
     # What the parent has loaded is never garbage; looking through it would unshare its memory.
@@ -155,7 +165,6 @@ def _leave_signals_to_parent() -> None:
             signal.signal(number, pass_by)
         elif callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)  # blocked over the fork
 
 
 def _detach_stdin() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,9 @@ class ChildHandle:
         self.board = board
         self.pidfd = _open_pidfd(pid)
         self.given: dict[int, Delivery] = {}  # by position, in order: not ended and not withdrawn
+        self.started_at = monotonic()
         self.is_ready = False  # it has said that it takes deliveries
+        self.is_late = False  # it was killed for not saying so in time
         self.is_leaving = False  # it starts nothing more
         self.overran: float | None = None  # the hard limit (seconds) for which it was killed
         self.hard_limit: tuple[int, float | None] = (-1, None)  # of the delivery at this position, in seconds
@@ -151,23 +152,7 @@ class ChildHandle:
         try:
             os.kill(self.pid, signal.SIGKILL)
         except ProcessLookupError:
-            pass  # somebody else has reaped it
-
-    def reap(self) -> str:
-        """Collect the exit of a child that is dead, and say how it died."""
-        try:
-            _, status, usage = os.wait4(self.pid, 0)
-        except ChildProcessError:
-            return "ended, and something else in this process has collected its exit code"
-        # KiB, but bytes on macOS (getrusage(2))
-        peak_mib = usage.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
-        if not os.WIFSIGNALED(status):
-            return f"exited with code {os.waitstatus_to_exitcode(status)}"
-        number = os.WTERMSIG(status)
-        cause = f"was killed by signal {number} ({_signal_name(number)}) at {peak_mib:.0f} MiB of peak memory"
-        if number == signal.SIGKILL and self.overran is None:
-            cause += ", so perhaps the system ran out of memory"
-        return cause
+            pass  # whoever reaps the dead was faster
 
     def close(self) -> None:
         """Close the parent's descriptors."""
@@ -184,10 +169,3 @@ def _open_pidfd(pid: int) -> int | None:
         return None if opener is None else int(opener(pid))
     except OSError:
         return None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "a real-time signal"

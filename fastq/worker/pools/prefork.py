@@ -1,30 +1,29 @@
-"""Processes: a supervisor in the loop's thread and plain children forked from it (D12)."""
+"""Processes: a supervisor in the loop's thread, and plain children (D12)."""
 
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import Sequence
-from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from fastq import signals
 from fastq._core.board import Board
 from fastq._core.message import Delivery, Outcome, outcome_from_tuple
-from fastq.worker.pools.base import NewChild, Pool, PoolOptions
-from fastq.worker.pools.child import LEAVING, PARENTS_SIGNALS, READY, run_child
+from fastq.exceptions import FastQError
+from fastq.worker.pools.base import Pool, PoolOptions
+from fastq.worker.pools.child import LEAVING, READY
 from fastq.worker.pools.handle import STALLED_AFTER, ChildHandle
+from fastq.worker.pools.template import Template
 from fastq.worker.pools.tracing import make_tracer
 
 if TYPE_CHECKING:
     from fastq.wakeup import Waker
+    from fastq.worker.pools.launcher import Launcher
 
 logger = logging.getLogger(__name__)
 
@@ -67,23 +66,27 @@ class PreforkPool(Pool):
         self._backlog: deque[Delivery] = deque()
         self._done: list[Outcome] = []
         self._children: list[ChildHandle] = []
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.DefaultSelector()  # of what the children, and the launcher, have to say
         # A child that leaves holds its row until it has ended, while its successor works.
         rows = 2 * options.concurrency
         self._board = Board(rows)
         self._free_rows = list(range(rows))
         self._runtime = BATCH_SECONDS  # seconds that a delivery takes, smoothed
+        self._launcher: Launcher = Template(app, options, self._board, self._leave)
         self._failed_starts = 0
-        self._fork_at = 0.0  # monotonic: no new child before
+        self._launch_at = 0.0  # monotonic: no new child before
         self._is_stopping = False
 
     # -- what the loop calls ----------------------------------------------------
 
     def start(self) -> None:
-        """Fork the children. Each gets its first delivery when it says that it is ready."""
+        """Start the children. Each gets its first delivery when it says that it is ready."""
+        self._launcher.start()
+        if (fd := self._launcher.fileno()) is not None:
+            self._selector.register(fd, selectors.EVENT_READ, self._launcher)
         self.waker.watch(self._selector.fileno())
         for _ in range(self.options.concurrency):
-            self._fork()
+            self._launch()
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         self._backlog.extend(deliveries)
@@ -94,6 +97,7 @@ class PreforkPool(Pool):
         if not self._is_stopping:
             self._poll(0)
             self._enforce_limits()
+            self._give_up_late_ones()
             self._rebalance()
             self._replace()
             self._feed()
@@ -106,9 +110,11 @@ class PreforkPool(Pool):
         now = monotonic()
         times = []
         if self._lacking() > 0 and self._free_rows:
-            times.append(self._fork_at)
+            times.append(self._launch_at)
         has_idle = any(child.is_ready and not child.given for child in self._children)
         for child in self._children:
+            if not child.is_ready and not child.is_late:
+                times.append(child.started_at + self.options.proc_alive_timeout)
             if not child.given or child.is_leaving:
                 continue
             limit = self._hard_limit(child)
@@ -149,6 +155,7 @@ class PreforkPool(Pool):
                     child.kill()
         self.waker.unwatch(self._selector.fileno())
         self._selector.close()
+        self._launcher.close()
 
     # -- giving -----------------------------------------------------------------
 
@@ -190,6 +197,14 @@ class PreforkPool(Pool):
     def _poll(self, timeout: float) -> None:
         """Handle what the children have to say, waiting for it at most *timeout* seconds."""
         for key, events in self._selector.select(timeout):
+            if key.data is self._launcher:
+                self._selector.unregister(key.fd)
+                if not self._is_stopping:
+                    raise FastQError(
+                        "no child can be started any more: the process that they are forked from has ended. "
+                        "This worker gives everything back: start it again"
+                    )
+                continue
             child: ChildHandle = key.data
             if child not in self._children:
                 continue  # buried by an earlier event of the same round
@@ -257,33 +272,29 @@ class PreforkPool(Pool):
         return self.options.concurrency - sum(not child.is_leaving for child in self._children)
 
     def _replace(self) -> None:
-        """Fork a successor for each child that has gone or leaves."""
-        if monotonic() < self._fork_at:
-            return
+        """Start a successor for each child that has gone or leaves."""
         for _ in range(self._lacking()):
-            if not self._free_rows:
-                return  # as many as may be are still leaving; the end of one brings us back
-            self._fork()
+            # Without a free row as many as may be are still leaving; the end of one brings us back.
+            if monotonic() < self._launch_at or not self._free_rows:
+                return
+            self._launch()
 
-    def _fork(self) -> None:
-        """Add a child. Returns in the parent alone."""
+    def _launch(self) -> None:
+        """Add a child."""
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         row = self._free_rows.pop()
         self._board.reset(row)
-        parent = os.getpid()
-        signals.worker_before_create_process.send(sender=self)
-        # What is buffered would be written twice.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # No signal may reach the child while it still has the parent's handlers.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            self._become_child(row, ours, theirs, parent)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()
+        try:
+            pid = self._launcher.launch(row, theirs)
+        except OSError as exc:
+            self._free_rows.append(row)
+            ours.close()
+            self._back_off(f"a child can't be started: {exc}")
+            return
+        finally:
+            theirs.close()
         ours.setblocking(False)
         child = ChildHandle(pid, row, ours, self._board)
         self._children.append(child)
@@ -291,28 +302,29 @@ class PreforkPool(Pool):
         if child.pidfd is not None:
             self._selector.register(child.pidfd, selectors.EVENT_READ, child)
 
-    def _become_child(self, row: int, ours: socket.socket, theirs: socket.socket, parent: int) -> NoReturn:
-        """Leave the parent's frames, and what it has open, behind."""
-        try:
-            # With them open, no sibling would see the end of the parent.
-            ours.close()
-            for sibling in self._children:
-                sibling.close()
-            self._selector.close()
-            self.waker.close()
-        except BaseException:
-            os._exit(1)
-        raise NewChild(partial(run_child, self.app, self.options, self._board, row, theirs, parent))
+    def _leave(self) -> None:
+        """Close what is ours alone, in a process that is to hold nothing of it."""
+        self._selector.close()
+        self.waker.close()
+
+    def _give_up_late_ones(self) -> None:
+        """Kill each child that takes too long to be ready."""
+        now = monotonic()
+        for child in self._children:
+            if not child.is_ready and now - child.started_at >= self.options.proc_alive_timeout:
+                child.is_late = True
+                child.kill()
 
     def _bury(self, child: ChildHandle) -> None:
         """Settle what a dead child leaves: outcomes on their way, what it ran, what it had not begun."""
-        cause = child.reap()
+        cause = self._cause_of_death(child)
         self._hear(child, child.drain())
         self._backlog.extendleft(reversed(child.withdraw()))
         for delivery in child.given.values():
             self._done.append(self._end_of(child, delivery, cause))
         if not child.is_ready and not self._is_stopping:
-            self._back_off(child, cause)
+            hint = ", so look at what runs on worker_process_init"
+            self._back_off(f"child {child.pid} {cause} before it was ready", hint)
         elif not child.given and not child.is_leaving and not self._is_stopping:
             logger.error("child %d %s while it ran nothing; it is replaced", child.pid, cause)
         self._children.remove(child)
@@ -334,18 +346,26 @@ class PreforkPool(Pool):
         logger.error("WorkerLostError: child %d %s while it ran %s", child.pid, cause, what)
         return self._tracer.lost(delivery, f"child {child.pid} {cause} while it ran {what}")
 
-    def _back_off(self, child: ChildHandle, cause: str) -> None:
-        """Wait ever longer before the next fork: children die before they are ready."""
+    def _cause_of_death(self, child: ChildHandle) -> str:
+        """How *child* died, in the past tense; collects its exit."""
+        ended = self._launcher.reap(child.pid)
+        if ended is None:
+            return "ended, and something else in this process has collected its exit code"
+        if child.is_late:
+            timeout = self.options.proc_alive_timeout
+            return f"took more than worker_proc_alive_timeout={timeout:g} s and was killed"
+        cause = ended.describe()
+        if ended.signal == signal.SIGKILL and child.overran is None:
+            cause += ", so perhaps the system ran out of memory"
+        return cause
+
+    def _back_off(self, what: str, hint: str = "") -> None:
+        """Wait ever longer before a new attempt: children can't be started, or die before they are ready."""
         pause = min(BACKOFF_FIRST * 2**self._failed_starts, BACKOFF_MOST)
         self._failed_starts += 1
-        self._fork_at = monotonic() + pause
+        self._launch_at = monotonic() + pause
         logger.error(
-            "child %d %s before it was ready (attempt %d): look at what runs on worker_process_init; "
-            "the next attempt comes in %.1f s",
-            child.pid,
-            cause,
-            self._failed_starts,
-            pause,
+            "%s (attempt %d)%s; the next attempt comes in %.1f s", what, self._failed_starts, hint, pause
         )
 
 
