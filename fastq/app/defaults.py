@@ -469,13 +469,7 @@ _WORKER = (
         "auto",
         "Messages taken ahead, times the concurrency; 0: no limit; 'auto': by the run time of tasks.",
     ),
-    S(
-        "worker_proc_alive_timeout",
-        SECONDS,
-        4.0,
-        "Seconds in which a new process must be up.",
-        unused=UNHEEDED,
-    ),
+    S("worker_proc_alive_timeout", SECONDS, 4.0, "Seconds in which a new process must be ready."),
     S(
         "worker_redirect_stdouts",
         BOOL,
