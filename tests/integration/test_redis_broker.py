@@ -467,6 +467,9 @@ def test_a_key_of_another_type_stops_no_other_queue(
     consumer = broker.consumer(["broken", "celery"], "w@h", waker)
     assert ids(consumer.turn([], 10, 0.0)) == ["id-1"]
     assert consumer.turn([], 10, 0.05) == []
+    assert [info.ready + info.claimed for info in broker.queues(["broken"])] == [0, 1]
+    place = broker.locate("id-1", ["broken"])
+    assert place is not None and place.queue == "celery"
     consumer.close()
 
 

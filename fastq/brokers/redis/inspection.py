@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from hiredis import ReplyError
+
 from fastq._core.codec import json_loads
 from fastq._core.message import Message, decode_envelope
 from fastq._core.resp import Argument
@@ -14,6 +16,7 @@ from fastq.brokers.base import DeadMessage, QueueInfo, TaskPlace
 from fastq.brokers.redis import keys
 from fastq.brokers.redis.connection import Connection, checked
 from fastq.brokers.redis.layout import Layout
+from fastq.brokers.redis.refusals import code_of
 from fastq.exceptions import DecodeError
 
 # How many entries one reply may hold: some milliseconds in which the server serves nobody else.
@@ -55,7 +58,9 @@ def _count(
     commands: list[list[Argument]] = [["LLEN", key] for key in ready]
     commands += [["HLEN", key] for key in claims]
     commands += [["ZCARD", keys.delayed(layout.prefix, name)], ["ZCARD", keys.dead(layout.prefix, name)]]
-    counts = [checked(reply) for reply in connection.call_many(commands, timeout)]
+    counts = [
+        0 if _is_foreign(reply) else checked(reply) for reply in connection.call_many(commands, timeout)
+    ]
     return QueueInfo(
         name=name,
         ready=sum(counts[: len(ready)]),
@@ -64,6 +69,11 @@ def _count(
         dead=counts[-1],
         oldest_age=None,  # an envelope does not tell when it was sent
     )
+
+
+def _is_foreign(reply: Any) -> bool:
+    """Whether a key of a queue's name is no list: it is somebody else's, as turn.lua takes it too."""
+    return isinstance(reply, ReplyError) and code_of(str(reply)) == "WRONGTYPE"
 
 
 def purge(connection: Connection, layout: Layout, queue: str, timeout: float) -> int:
@@ -99,6 +109,8 @@ def _find_ready(
     for key in layout.ready(queue):
         # From the newest: what is sent meanwhile moves the others on, so none that stays is passed over.
         start, count = 0, FIRST_PAGE
+        if _is_foreign(connection.call_many([["LLEN", key]], timeout)[0]):
+            continue
         while page := connection.call("LRANGE", key, start, start + count - 1, timeout=timeout):
             for raw in page:
                 if _is_of(raw, task_id):
