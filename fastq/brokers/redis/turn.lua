@@ -84,61 +84,51 @@ function apply.A(i)
   return i + 2 + n
 end
 
-function apply.Q(i)
-  local envelope = take(ARGV[i], ARGV[i + 1])
-  if envelope then redis.call('LPUSH', ARGV[i + 2], envelope) end
-  return i + 3
-end
-
-function apply.H(i)
-  local envelope = take(ARGV[i], ARGV[i + 1])
-  if envelope then
-    local count = redeliveries(envelope) + 1
-    envelope = with_redeliveries(envelope, count)
-    if count > tonumber(ARGV[i + 5]) then
-      local reason = 'its process died ' .. count .. ' times while it ran it'
-      bury(ARGV[i + 3], ARGV[i + 4], envelope, reason, epoch .. '-' .. ARGV[i + 1], now_ms())
-    else
-      redis.call('RPUSH', ARGV[i + 2], envelope)
-    end
+-- The handler of a record of *size* fields, which begin with a claim: takes it, and does *what* with its envelope.
+local function on_claim(size, what)
+  return function(i)
+    local envelope = take(ARGV[i], ARGV[i + 1])
+    if envelope then what(envelope, i) end
+    return i + size
   end
-  return i + 6
 end
 
-function apply.U(i)
-  local envelope = take(ARGV[i], ARGV[i + 1])
-  if envelope then redis.call('RPUSH', ARGV[i + 2], envelope) end
-  return i + 3
-end
+apply.Q = on_claim(3, function(envelope, i) redis.call('LPUSH', ARGV[i + 2], envelope) end)
+
+apply.U = on_claim(3, function(envelope, i) redis.call('RPUSH', ARGV[i + 2], envelope) end)
+
+apply.B = on_claim(5, function(envelope, i)
+  bury(ARGV[i + 2], ARGV[i + 3], envelope, ARGV[i + 4], epoch .. '-' .. ARGV[i + 1], now_ms())
+end)
+
+apply.H = on_claim(6, function(envelope, i)
+  local count = redeliveries(envelope) + 1
+  envelope = with_redeliveries(envelope, count)
+  if count > tonumber(ARGV[i + 5]) then
+    local reason = 'its process died ' .. count .. ' times while it ran it'
+    bury(ARGV[i + 3], ARGV[i + 4], envelope, reason, epoch .. '-' .. ARGV[i + 1], now_ms())
+  else
+    redis.call('RPUSH', ARGV[i + 2], envelope)
+  end
+end)
 
 -- Seconds by which clocks may differ unheeded; the way of a request seems to be as much.
 local CLOCKS_AGREE = 0.1
 
-function apply.W(i)
-  local delayed, step, envelope = KEYS[4 + 2 * ARGV[i]], ARGV[i + 3], take(ARGV[i], ARGV[i + 1])
-  if envelope then
-    local member = step .. ':' .. envelope
-    if redis.call('ZSCORE', delayed, member) then
-      -- One of the very same bytes is parked already: a set would keep the two as one.
-      local name = string.gsub(epoch .. '-' .. ARGV[i + 1], ':', '.')
-      member = step .. '~' .. name .. ':' .. envelope
-    end
-    local due, time = ARGV[i + 2], redis.call('TIME')
-    local ahead = time[1] + time[2] / 1000000 - tonumber(ARGV[i + 4])
-    -- A server whose clock is ahead would find it due too early, and the worker would park it again at once.
-    if ahead > CLOCKS_AGREE then due = string.format('%.6f', tonumber(due) + ahead) end
-    redis.call('ZADD', delayed, due, member)
+apply.W = on_claim(5, function(envelope, i)
+  local delayed, step = KEYS[4 + 2 * ARGV[i]], ARGV[i + 3]
+  local member = step .. ':' .. envelope
+  if redis.call('ZSCORE', delayed, member) then
+    -- One of the very same bytes is parked already: a set would keep the two as one.
+    local name = string.gsub(epoch .. '-' .. ARGV[i + 1], ':', '.')
+    member = step .. '~' .. name .. ':' .. envelope
   end
-  return i + 5
-end
-
-function apply.B(i)
-  local envelope = take(ARGV[i], ARGV[i + 1])
-  if envelope then
-    bury(ARGV[i + 2], ARGV[i + 3], envelope, ARGV[i + 4], epoch .. '-' .. ARGV[i + 1], now_ms())
-  end
-  return i + 5
-end
+  local due, time = ARGV[i + 2], redis.call('TIME')
+  local ahead = time[1] + time[2] / 1000000 - tonumber(ARGV[i + 4])
+  -- A server whose clock is ahead would find it due too early, and the worker would park it again at once.
+  if ahead > CLOCKS_AGREE then due = string.format('%.6f', tonumber(due) + ahead) end
+  redis.call('ZADD', delayed, due, member)
+end)
 
 function apply.S(i)
   redis.call('SREM', ARGV[i], ARGV[i + 1])
