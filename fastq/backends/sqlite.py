@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from sqlite3 import Connection
 
 from fastq.backends.base import Backend, BackendOptions, StoredResult
 from fastq.brokers.base import Broker
@@ -29,7 +27,7 @@ class SQLiteBackend(Backend):
         self._store = Store(self.path, options.deadline)
 
     def store(self, results: Sequence[StoredResult], deadline: float | None = None) -> None:
-        with self._writing(deadline) as db:
+        with self._store.writing(deadline) as db:
             documents.store(db, results, self.options, time.time())
 
     def fetch(self, task_ids: Sequence[str]) -> list[bytes | None]:
@@ -71,13 +69,13 @@ class SQLiteBackend(Backend):
         return newest, [(each, document) for each, (seq, document) in found.items() if seen < seq <= newest]
 
     def forget(self, task_ids: Sequence[str]) -> None:
-        with self._writing() as db:
+        with self._store.writing() as db:
             documents.forget(db, task_ids)
 
     def cleanup(self) -> int:
         total = 0
         while True:
-            with self._writing() as db:
+            with self._store.writing() as db:
                 swept = documents.sweep(db, time.time(), SWEEP_AT_ONCE)
             total += swept
             if swept < SWEEP_AT_ONCE:
@@ -91,8 +89,3 @@ class SQLiteBackend(Backend):
 
     def description(self) -> str:
         return f"sqlite:///{self.path}"
-
-    @contextmanager
-    def _writing(self, deadline: float | None = None) -> Iterator[Connection]:
-        with self._store.lent() as db, self._store.transaction(db, deadline):
-            yield db

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,7 @@ class SQLiteBroker(Broker):
         rows = iter(moves.rows_of(messages))
         while batch := list(islice(rows, PUBLISH_AT_ONCE)):
             left = max(until - time.monotonic(), 0.0)
-            with self._store.lent() as db, self._store.transaction(db, left):
+            with self._store.writing(left) as db:
                 moves.add(db, batch, time.time())
 
     def consumer(
@@ -69,7 +68,7 @@ class SQLiteBroker(Broker):
         ]
 
     def purge(self, queue: str) -> int:
-        with self._writing() as db:
+        with self._store.writing() as db:
             count = db.execute(SQL["purge_ready"], (queue,)).rowcount
             db.execute(SQL["purge_ready_rows"], (queue,))
             delayed = db.execute(SQL["delayed_of"], (queue,)).fetchall()
@@ -105,13 +104,13 @@ class SQLiteBroker(Broker):
         ]
 
     def retry_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
-        with self._writing() as db:
+        with self._store.writing() as db:
             numbers = _dead_ids(db, ids, queue)
             moves.revive(db, numbers, time.time())
         return len(numbers)
 
     def drop_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
-        with self._writing() as db:
+        with self._store.writing() as db:
             numbers = _dead_ids(db, ids, queue)
             db.executemany(SQL["delete_dead"], [(number,) for number in numbers])
             db.executemany(SQL["delete_message"], [(number,) for number in numbers])
@@ -122,11 +121,6 @@ class SQLiteBroker(Broker):
 
     def description(self) -> str:
         return f"sqlite:///{self.path}"
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._store.lent() as db, self._store.transaction(db):
-            yield db
 
 
 def _dead_ids(db: Connection, names: Iterable[str] | None, queue: str | None) -> list[int]:

@@ -159,6 +159,12 @@ class Store:
                 raise
 
     @contextmanager
+    def writing(self, deadline: float | None = None) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for one transaction."""
+        with self.lent() as connection, self.transaction(connection, deadline):
+            yield connection
+
+    @contextmanager
     def translated(self) -> Iterator[None]:
         """Raise `OperationalError`, with the path and what to do, in place of what sqlite3 raises."""
         try:
