@@ -47,8 +47,8 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
         return
     started: list[RedisServer] = []
 
-    def start(*arguments: str) -> RedisServer:
-        server = RedisServer(binary, tmp_path_factory.mktemp("redis"), free_port(), arguments)
+    def start(*arguments: str, sentinel: str | None = None) -> RedisServer:
+        server = RedisServer(binary, tmp_path_factory.mktemp("redis"), free_port(), arguments, sentinel)
         started.append(server)
         server.start()
         return server

@@ -15,6 +15,8 @@ import pytest
 from fastq.brokers.redis.connection import Connection, connect
 from fastq.brokers.redis.endpoint import parse_endpoint
 
+# Arguments of a server that keeps what it has confirmed when it is killed.
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 SERVER_START = 10.0  # seconds that a server may take until it listens
 
 
@@ -41,6 +43,7 @@ class RedisServer:
     folder: Path
     port: int
     arguments: tuple[str, ...]
+    sentinel: str | None = None  # what it watches, if it is a sentinel
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,12 +51,21 @@ class RedisServer:
         """Its database 0."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def socket_path(self) -> Path:
+        """Its unix socket."""
+        return self.folder / "redis.sock"
+
     def start(self) -> None:
         """Start it, with what its folder keeps from before, and return when it answers."""
-        self.process = subprocess.Popen(
-            [self.binary, "--port", str(self.port), "--dir", str(self.folder), "--save", "", *self.arguments],
-            stdout=subprocess.DEVNULL,
-        )
+        common = ["--port", str(self.port), "--dir", str(self.folder)]
+        if self.sentinel is None:
+            options = [*common, "--unixsocket", str(self.socket_path), "--save", "", *self.arguments]
+        else:
+            config = self.folder / "sentinel.conf"
+            config.write_text(f"{self.sentinel}\n")
+            options = [str(config), "--sentinel", *common]
+        self.process = subprocess.Popen([self.binary, *options], stdout=subprocess.DEVNULL)
         until = time.monotonic() + SERVER_START
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > until:

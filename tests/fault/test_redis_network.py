@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
-
-from redis_server import RedisServer
+from servers import RedisServer
 from tcp_proxy import Proxy
 
 from fastq._core.message import Action, Delivery, Message, Outcome
@@ -27,10 +22,8 @@ from fastq.wakeup import Waker
 
 
 @pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.kill()
+def shared_server(start_redis: Callable[..., RedisServer]) -> RedisServer:
+    return start_redis()
 
 
 @pytest.fixture
@@ -193,15 +186,15 @@ def test_waiting_survives_a_reset(server: RedisServer, proxy: Proxy) -> None:
     writer.close()
 
 
-def test_sentinel_leads_to_the_new_master(tmp_path: Path, waker: Waker) -> None:
-    master = RedisServer(tmp_path, "--repl-diskless-sync-delay", "0")
-    replica = RedisServer(tmp_path, "--replicaof", "127.0.0.1", str(master.port))
+def test_sentinel_leads_to_the_new_master(start_redis: Callable[..., RedisServer], waker: Waker) -> None:
+    master = start_redis("--repl-diskless-sync-delay", "0")
+    start_redis("--replicaof", "127.0.0.1", str(master.port))
     rules = [
         f"sentinel monitor main 127.0.0.1 {master.port} 1",
         "sentinel down-after-milliseconds main 500",
         "sentinel failover-timeout main 3000",
     ]
-    sentinel = RedisServer(tmp_path, sentinel="\n".join(rules))
+    sentinel = start_redis(sentinel="\n".join(rules))
     url = f"sentinel://127.0.0.1:1;sentinel://127.0.0.1:{sentinel.port}/0"
     broker = RedisBroker(
         url, BrokerOptions(transport_options={"master_name": "main"}, publish_deadline=30.0, lease=20.0)
@@ -212,7 +205,7 @@ def test_sentinel_leads_to_the_new_master(tmp_path: Path, waker: Waker) -> None:
         held = consumer.turn([], 10, 0.0)
         assert ids(held) == ["id-1"]
         ends = time.monotonic() + 20
-        while b"state=online" not in master.call("INFO", "replication") or not sentinel.call(  # type: ignore[operator]
+        while b"state=online" not in master.call("INFO", "replication") or not sentinel.call(
             "SENTINEL", "REPLICAS", "main"
         ):
             assert time.monotonic() < ends
@@ -233,5 +226,3 @@ def test_sentinel_leads_to_the_new_master(tmp_path: Path, waker: Waker) -> None:
         consumer.close()
     finally:
         broker.close()
-        for server in (master, replica, sentinel):
-            server.kill()

@@ -6,10 +6,10 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from redis_server import RedisServer, free_port
+from servers import RedisServer, free_port
 
 from fastq._core.message import Action, Message, Outcome
 from fastq.backends.base import BackendOptions, StoredResult
@@ -24,10 +24,8 @@ SUCCESS = b'{"status": "SUCCESS", "result": 1, "task_id": "x"}'
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.kill()
+def server(start_redis: Callable[..., RedisServer]) -> RedisServer:
+    return start_redis()
 
 
 @pytest.fixture
@@ -49,7 +47,7 @@ def test_a_success_is_kept(backend: RedisBackend) -> None:
 
 def test_results_expire(server: RedisServer, backend: RedisBackend) -> None:
     backend.store([StoredResult("a", "SUCCESS", SUCCESS)])
-    assert 3590 < server.call("TTL", "celery-task-meta-a") <= 3600  # type: ignore[operator]
+    assert 3590 < server.call("TTL", "celery-task-meta-a") <= 3600
     kept = RedisBackend(server.url, BackendOptions(expires=None))
     kept.store([StoredResult("b", "SUCCESS", SUCCESS)])
     assert server.call("TTL", "celery-task-meta-b") == -1
@@ -154,7 +152,7 @@ def test_a_success_of_any_serializer_is_kept(
     backend.store([StoredResult("a", "SUCCESS", document)])
     backend.store([StoredResult("a", "FAILURE", b"late")])
     assert backend.fetch(["a"]) == [document]
-    assert 3590 < server.call("TTL", keys.success("", "a")) <= 3600  # type: ignore[operator]
+    assert 3590 < server.call("TTL", keys.success("", "a")) <= 3600
     backend.forget(["a"])
     assert server.call("DBSIZE") == 0
 

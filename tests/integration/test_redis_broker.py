@@ -7,11 +7,10 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
-from redis_server import RedisServer
+from servers import DURABLE, RedisServer
 
 from fastq._core.message import Action, Delivery, Message, Outcome
 from fastq.backends.base import BackendOptions, StoredResult
@@ -25,10 +24,8 @@ from fastq.wakeup import Waker
 
 
 @pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.kill()
+def shared_server(start_redis: Callable[..., RedisServer]) -> RedisServer:
+    return start_redis()
 
 
 @pytest.fixture
@@ -486,8 +483,10 @@ def test_the_prefix_stands_before_every_key(server: RedisServer, waker: Waker) -
     broker.close()
 
 
-def test_publish_survives_a_restart_and_a_long_outage_is_an_error(tmp_path: Path, waker: Waker) -> None:
-    server = RedisServer(tmp_path)
+def test_publish_survives_a_restart_and_a_long_outage_is_an_error(
+    start_redis: Callable[..., RedisServer], waker: Waker
+) -> None:
+    server = start_redis(*DURABLE)
     broker = RedisBroker(server.url, BrokerOptions(publish_deadline=5.0, lease=2.0))
     try:
         consumer = broker.consumer(["celery"], "w@h", waker)
@@ -512,7 +511,6 @@ def test_publish_survives_a_restart_and_a_long_outage_is_an_error(tmp_path: Path
         assert [info.ready for info in broker.queues()] == [2]
     finally:
         broker.close()
-        server.kill()
 
 
 def test_twenty_threads_publish_through_one_broker(broker: RedisBroker, server: RedisServer) -> None:
