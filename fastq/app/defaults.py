@@ -413,7 +413,7 @@ _WORKER = (
         BOOL,
         False,
         "Wait the soft shutdown's time when idle, too.",
-        unused=UNHEEDED,
+        unused="an idle worker holds nothing that could still end",
     ),
     S(
         "worker_eta_task_limit",
@@ -497,8 +497,7 @@ _WORKER = (
         "worker_soft_shutdown_timeout",
         SECONDS,
         0.0,
-        "Seconds between the soft and the cold shutdown.",
-        unused=UNHEEDED,
+        "Seconds that running tasks have after QUIT, or a second signal; 0: none.",
     ),
     S("worker_state_db", PATH, None, "File that keeps the revoked ids over a restart.", unused=CONTROL),
     S("worker_task_log_datefmt", STR, None, "Format of %(asctime)s in tasks."),

@@ -129,7 +129,8 @@ def worker(ctx: click.Context, /, **options: Any) -> int | Worker:
     fastq worker -A proj --reload               start anew when the code changes
 
     The first Ctrl-C or TERM stops taking tasks, finishes what runs (worker_shutdown_timeout) and gives
-    the rest back; the second gives everything back at once. HUP restarts, USR1 logs all stacks.
+    the rest back; the second, or QUIT, gives everything back at once, or when what runs has had
+    worker_soft_shutdown_timeout. HUP restarts, USR1 logs all stacks.
 
     Celery's -O, --without-gossip, --without-mingle and --without-heartbeat are accepted and change nothing;
     so is -E, for this version sends no events yet.

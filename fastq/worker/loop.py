@@ -100,9 +100,10 @@ class Loop:
     def stop(self, timeout: float) -> None:
         """Take nothing more, finish what runs within *timeout* seconds, give back the rest; `run` returns.
 
-        May be called from any thread and from signal handlers.
+        A later call can only shorten the time. May be called from any thread and from signal handlers.
         """
-        self._stop_at = time.monotonic() + timeout
+        stop_at = time.monotonic() + timeout
+        self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
         self._waker.set()
 
     def abort(self) -> None:

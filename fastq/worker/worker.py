@@ -153,12 +153,13 @@ class Worker:
         """Run until told to stop; returns the exit code."""
         self.prepare()
         signals.worker_init.send(sender=self)
-        timeout = self.app.conf.worker_shutdown_timeout
+        conf = self.app.conf
+        timeouts = conf.worker_shutdown_timeout, conf.worker_soft_shutdown_timeout
         try:
             # Before anything opens a connection or starts a thread: what is forked here has neither.
             self._pool.start()
             loop = self._make_loop()
-            with SignalHandlers(self.hostname, loop, self._pool, self._waker, timeout) as handlers:
+            with SignalHandlers(self.hostname, loop, self._pool, self._waker, *timeouts) as handlers:
                 if self.on_started is not None:
                     self.on_started()
                 self._greet()

@@ -82,6 +82,30 @@ def test_quit_gives_everything_back(project):
     assert queue(project)["ready"] == 1
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_quit_leaves_running_tasks_the_soft_timeout(project, pool):
+    send_naps(project, 1.0, ["a"])
+    with WorkerProcess(project, "-P", pool, "-c", "1", SOFT_SHUTDOWN="20") as worker:
+        wait_until(lambda: project.lines("started"), "a task runs")
+        worker.signal(signal.SIGQUIT)
+        worker.wait_for_line("Stopping: 1 task runs, at most 20 s left")
+        assert worker.wait() == 128 + signal.SIGQUIT
+    assert project.lines("ended") == ["a"]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_task_that_outlasts_the_soft_timeout_is_given_back(project, pool):
+    send_naps(project, 60, ["a"])
+    with WorkerProcess(project, "-P", pool, "-c", "1", SOFT_SHUTDOWN="0.5") as worker:
+        wait_until(lambda: project.lines("started"), "a task runs")
+        worker.signal(signal.SIGQUIT)
+        began = time.monotonic()
+        assert worker.wait() == 128 + signal.SIGQUIT
+        assert 0.5 <= time.monotonic() - began < 10
+    held = queue(project)
+    assert (held["ready"], held["claimed"]) == (1, 0)
+
+
 def test_an_idle_worker_stops_at_once(project):
     with WorkerProcess(project).wait_until_ready() as worker:
         began = time.monotonic()

@@ -21,6 +21,7 @@ from fastq import FastQ
 
 app = FastQ("tasks")
 app.conf.worker_shutdown_timeout = float(os.environ.get("SHUTDOWN", "25"))
+app.conf.worker_soft_shutdown_timeout = float(os.environ.get("SOFT_SHUTDOWN", "0"))
 
 @app.task
 def add(x: int, y: int) -> int:

@@ -412,3 +412,15 @@ def test_a_full_window_takes_turns_well_within_the_lease(app, monkeypatch, lease
     consumer, _ = serve(app, [[delivery(1)]], pool=pool, multiplier=1, lease=lease)
     assert [round(pause, 3) for pause in pauses] == [longest] * 3
     assert [room for _, room in consumer.turns[1:4]] == [0, 0, 1]
+
+
+def test_a_later_stop_only_shortens_the_time(app, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    loop = make_loop(app, FakeConsumer([]), FakePool())
+    stops = []
+    for seconds in (25.0, 3.0, 60.0):
+        loop.stop(seconds)
+        stops.append(loop._stop_at)
+    assert stops == [125.0, 103.0, 103.0]
+    loop._waker.close()

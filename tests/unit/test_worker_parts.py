@@ -177,6 +177,8 @@ def test_a_stop_says_how_many_run_and_how_long_is_left():
     assert stop_line(1, 25.0).startswith("Stopping: 1 task runs, at most 25 s left")
     assert stop_line(3, 5.4).startswith("Stopping: 3 tasks run, at most 5 s left")
     assert "the time is up; 2 tasks run" in stop_line(2, -1.0)
+    assert stop_line(1, 9.0).endswith("another signal gives everything back at once")
+    assert stop_line(1, 9.0, 3.0).endswith("another signal leaves 3 s")
 
 
 class FakePool:
@@ -222,6 +224,27 @@ def test_quit_aborts_at_once(handlers):
     handlers.loop.asked.set()
     os.kill(os.getpid(), signal.SIGQUIT)
     assert handlers.loop.calls == ["abort"]
+
+
+def test_quit_leaves_running_tasks_the_soft_timeout_and_the_next_signal_aborts():
+    waker = Waker()
+    with SignalHandlers("w@h", FakeLoop(), FakePool(), waker, 25.0, 3.0) as entered:
+        for calls in ([3.0], [3.0, "abort"]):
+            os.kill(os.getpid(), signal.SIGQUIT)
+            assert entered.loop.calls == calls
+        assert entered.exit_code == 128 + signal.SIGQUIT
+        assert entered.loop.asked.wait(5)
+    waker.close()
+
+
+def test_the_second_signal_may_be_soft_too():
+    waker = Waker()
+    with SignalHandlers("w@h", FakeLoop(), FakePool(), waker, 25.0, 3.0) as entered:
+        for calls in ([25.0], [25.0, 3.0], [25.0, 3.0, "abort"]):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert entered.loop.calls == calls
+        assert entered.loop.asked.wait(5)
+    waker.close()
 
 
 def test_hang_up_restarts_a_daemon(handlers):
