@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 
 import pytest
-from servers import RedisServer, free_port, skip_or_fail
+from servers import RABBITMQ_SCRIPTS, RabbitServer, RedisServer, free_port, skip_or_fail
 
 collect_ignore_glob: list[str] = []
 try:
@@ -62,3 +62,28 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 def redis_server(start_redis: Callable[..., RedisServer]) -> RedisServer:
     """A redis-server that the tests of a session share; each uses names of its own."""
     return start_redis()
+
+
+@pytest.fixture(scope="session")
+def start_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RabbitServer]]:
+    """A function that starts a RabbitMQ node on a free port, with more settings and plugins if need be."""
+    if not (RABBITMQ_SCRIPTS / "rabbitmq-server").exists():
+        skip_or_fail("no RabbitMQ is installed")
+        return
+    started: list[RabbitServer] = []
+
+    def start(*settings: str, plugins: tuple[str, ...] = ()) -> RabbitServer:
+        server = RabbitServer(tmp_path_factory.mktemp("rabbitmq"), free_port(), settings, plugins)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(start_rabbitmq: Callable[..., RabbitServer]) -> RabbitServer:
+    """A RabbitMQ node that the tests of a session share; each uses names of its own."""
+    return start_rabbitmq()

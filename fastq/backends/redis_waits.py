@@ -19,14 +19,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastq._core.resp import NO_REPLY, Packer
-from fastq.brokers.redis.connection import (
-    FIRST_BACKOFF,
-    LAST_BACKOFF,
-    Connection,
-    ServerRefused,
-    checked,
-    connect,
-)
+from fastq.brokers.backoff import FIRST_BACKOFF, LAST_BACKOFF
+from fastq.brokers.redis.connection import Connection, ServerRefused, checked, connect
 from fastq.brokers.redis.endpoint import Endpoint
 from fastq.exceptions import OperationalError
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from hiredis import ReplyError
 
 from fastq._core.resp import NO_REPLY, Argument, Replies, pack, pack_many
+from fastq.brokers.backoff import pauses
 from fastq.brokers.redis.endpoint import Endpoint, open_socket
 from fastq.brokers.redis.refusals import asks_for_login, code_of, is_passing, with_advice
 from fastq.exceptions import OperationalError
@@ -32,7 +33,6 @@ SPIN_SECONDS = 100e-6
 MOST_SLEPT = 30
 # An idle connection older than this is asked whether it was closed, before it is used.
 TRUSTED_SECONDS = 1.0
-FIRST_BACKOFF, LAST_BACKOFF = 0.02, 1.0  # seconds between attempts to connect
 NO_DEADLINE = 1e9  # seconds, where a finite number is needed
 
 
@@ -336,16 +336,6 @@ def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
-def _pauses() -> Iterator[float]:
-    """Seconds before each further attempt, without end."""
-    from random import uniform  # 2 ms to import, for those who lost the server
-
-    backoff = FIRST_BACKOFF
-    while True:
-        yield backoff * uniform(0.5, 1.0)  # jitter keeps a fleet from coming back in step
-        backoff = min(backoff * 2, LAST_BACKOFF)
-
-
 class RetryPolicy(NamedTuple):
     """Celery's ``retry_policy`` of a store, with its defaults for results; seconds."""
 
@@ -400,7 +390,7 @@ class ConnectionPool:
         """
         started = time.monotonic()
         ends = started + deadline
-        pauses = _pauses() if self._retry_policy is None else self._retry_policy.pauses()
+        waits = pauses() if self._retry_policy is None else self._retry_policy.pauses()
         left = deadline
         while True:
             try:
@@ -411,7 +401,7 @@ class ConnectionPool:
                     raise
                 # What one connection has lost, the others of its age have lost too.
                 self.close()
-                pause = next(pauses, math.inf)
+                pause = next(waits, math.inf)
                 left = ends - time.monotonic() - pause
                 if left <= 0:
                     raise

@@ -5,28 +5,17 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from fastq.brokers.sockets import open_tcp, tls_options
 from fastq.exceptions import ImproperlyConfigured, OperationalError
-
-if TYPE_CHECKING:
-    import ssl
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
 SOCKET_SCHEMES = {"redis+socket", "unix", "socket"}
 # Seconds of idleness after which a connection is asked whether it lives: kombu's default.
 HEALTH_CHECK_INTERVAL = 25.0
-TLS_OPTIONS = {
-    "ssl_cert_reqs",
-    "ssl_ca_certs",
-    "ssl_ca_path",
-    "ssl_certfile",
-    "ssl_keyfile",
-    "ssl_keyfile_password",
-    "ssl_check_hostname",
-}
 
 
 class Endpoint(NamedTuple):
@@ -178,41 +167,8 @@ def _db(text: str | None) -> int:
 
 
 def _tls(scheme: str, query: Mapping[str, str], ssl: Mapping[str, Any] | bool) -> Mapping[str, Any] | None:
-    options: dict[str, Any] = dict(ssl) if isinstance(ssl, Mapping) else {}
-    options.update({name: value for name, value in query.items() if name in TLS_OPTIONS})
+    options = tls_options(query, ssl)
     return options if scheme == "rediss" or options or ssl is True else None
-
-
-def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """The TLS settings that Celery's ``ssl_*`` *options* ask for; certificates are checked by default."""
-    import ssl  # 20 ms to import, for those alone who use TLS
-
-    context = ssl.create_default_context(
-        cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path")
-    )
-    required = _certificate_requirement(options.get("ssl_cert_reqs"))
-    checks_name = str(options.get("ssl_check_hostname", required == ssl.CERT_REQUIRED)).lower()
-    context.check_hostname = checks_name in {"true", "1", "yes"} and required != ssl.CERT_NONE
-    context.verify_mode = required
-    if options.get("ssl_certfile"):
-        context.load_cert_chain(
-            options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_keyfile_password")
-        )
-    return context
-
-
-def _certificate_requirement(value: Any) -> ssl.VerifyMode:
-    import ssl
-
-    if value is None:
-        return ssl.CERT_REQUIRED
-    if isinstance(value, int):
-        return ssl.VerifyMode(value)
-    name = str(value).upper().removeprefix("CERT_")
-    known = {"REQUIRED": ssl.CERT_REQUIRED, "OPTIONAL": ssl.CERT_OPTIONAL, "NONE": ssl.CERT_NONE}
-    if name not in known:
-        raise ImproperlyConfigured(f"ssl_cert_reqs is {value!r}: say 'required', 'optional' or 'none'")
-    return known[name]
 
 
 def open_socket(endpoint: Endpoint, address: tuple[str, int] | str, timeout: float) -> socket.socket:
@@ -226,14 +182,4 @@ def open_socket(endpoint: Endpoint, address: tuple[str, int] | str, timeout: flo
             connected.close()
             raise
         return connected
-    connected = socket.create_connection(address, timeout)
-    try:
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if endpoint.keepalive:
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if endpoint.tls is not None:
-            return tls_context(endpoint.tls).wrap_socket(connected, server_hostname=address[0])
-    except OSError:
-        connected.close()
-        raise
-    return connected
+    return open_tcp(address, timeout, keepalive=endpoint.keepalive, tls=endpoint.tls)
