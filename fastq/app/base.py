@@ -307,11 +307,7 @@ class FastQ:
     ) -> AsyncResult[Any]:
         """Publish the *messages* of one call and return its result."""
         message = messages[0]
-        retry = options.get("retry")
-        if retry is False or (retry is None and not self.conf.task_publish_retry):
-            self.publish(messages, 0.0)
-        else:
-            self.publish(messages, (options.get("retry_policy") or sending.NO_OPTIONS).get("timeout"))
+        self.publish(messages, options)
         result: AsyncResult[Any] = AsyncResult(message.id, app=self, task_name=message.task)
         request = current_request()
         if request is not None and options.get("add_to_parent", True) and (task is None or task.trail):
@@ -326,13 +322,17 @@ class FastQ:
             )
         return result
 
-    def publish(self, messages: list[Message], deadline: float | None = None) -> None:
-        """Hand *messages* to the broker, or to the `pipeline` that is open here."""
+    def publish(self, messages: list[Message], options: Mapping[str, Any] = sending.NO_OPTIONS) -> None:
+        """Hand *messages* to the broker, or to the `pipeline` that is open here.
+
+        Of *options* count ``retry`` and ``retry_policy``.
+        """
         collected = self._pipeline.get()
         if collected is not None:
             collected.extend(messages)
         else:
-            self.broker.publish(messages, deadline)
+            policy = sending.publish_policy(self.conf, options)
+            self.broker.publish(messages, None if policy is None else policy.timeout, policy)
 
     def send_task(
         self,
@@ -372,7 +372,9 @@ class FastQ:
         merged = task.message_options | options if task is not None and task.message_options else options
         return self.composer.compose(target if task is None else task.name, task, args, kwargs, merged)
 
-    def publish_blocks(self, composed: Iterable[list[Message]]) -> list[AsyncResult[Any]]:
+    def publish_blocks(
+        self, composed: Iterable[list[Message]], options: Mapping[str, Any] = sending.NO_OPTIONS
+    ) -> list[AsyncResult[Any]]:
         """Publish the messages of many calls in blocks, and return the calls' results."""
         results: list[AsyncResult[Any]] = []
         block: list[Message] = []
@@ -380,10 +382,10 @@ class FastQ:
             block += messages
             results.append(AsyncResult(messages[0].id, app=self, task_name=messages[0].task))
             if len(block) >= BLOCK:
-                self.publish(block)
+                self.publish(block, options)
                 block = []
         if block:
-            self.publish(block)
+            self.publish(block, options)
         return results
 
     @contextmanager

@@ -12,12 +12,14 @@ from fastq._core.message import Message
 from fastq._core.preview import preview
 from fastq._core.request import current_request
 from fastq._core.template import Template
+from fastq.brokers.retry_policy import ONE_ATTEMPT, RetryPolicy, policy_from
 from fastq.exceptions import FastQError, nearest_name
 from fastq.topology import DELIVERY_MODES, PERSISTENT
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
     from fastq.app.routes import Route
+    from fastq.app.settings import Settings
     from fastq.app.task import Task
 
 
@@ -64,6 +66,8 @@ class SendOptions(TypedDict, total=False):
 KNOWN_OPTIONS = frozenset(SendOptions.__annotations__)
 CANVAS_OPTIONS = frozenset({"link", "link_error", "chord", "chain"})
 NO_OPTIONS: dict[str, Any] = {}
+# What a call's retry_policy completes: Celery's default.
+RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -106,6 +110,21 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def publish_policy(conf: Settings, options: Mapping[str, Any]) -> RetryPolicy | None:
+    """How a call with *options* is tried again when the broker is away; None: with growing pauses."""
+    retry = options.get("retry")
+    if not (conf.task_publish_retry if retry is None else retry):
+        return ONE_ATTEMPT
+    own, general = options.get("retry_policy"), conf.task_publish_retry_policy
+    if not own and general is None:
+        return None
+    return policy_from(_merged_policy(own, general), "task_publish_retry_policy")
+
+
+def _merged_policy(own: Mapping[str, Any] | None, general: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**(RETRY_POLICY if general is None else general), **(own or {})}
 
 
 class Composer:
@@ -234,7 +253,7 @@ class Composer:
     ) -> Callable[[Any, dict[str, Any], dict[str, Any]], None]:
         """What sends the signal ``before_task_publish`` for one message."""
         route = self._app.router.route(name, options, args, kwargs, task)
-        policy = options.get("retry_policy") or self._app.conf.task_publish_retry_policy
+        policy = _merged_policy(options.get("retry_policy"), self._app.conf.task_publish_retry_policy)
 
         def announce(body: Any, headers: dict[str, Any], properties: dict[str, Any]) -> None:
             signals.before_task_publish.send(

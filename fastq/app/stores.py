@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from fastq.backends.base import BackendOptions, RetryOptions
 from fastq.brokers.base import BrokerOptions
+from fastq.brokers.failover import split_urls
 
 if TYPE_CHECKING:
     from fastq.app.settings import Settings
@@ -34,8 +35,12 @@ _REDIS_OPTIONS = {
 }
 
 
-def broker_url(conf: Settings, url: str | None) -> str:
-    """Where the broker of the setting *url* lies; ``broker_host`` and its like fill what it leaves out."""
+def broker_url(conf: Settings, setting: str | Sequence[str] | None) -> str:
+    """Where the broker of a *setting* lies, or several joined by ``;``.
+
+    ``broker_host`` and its like fill what the URLs leave out.
+    """
+    url = setting if isinstance(setting, str | None) else ";".join(setting)
     url = url or conf.broker_host
     parts = {name: conf[f"broker_{name}"] for name in ("transport", "user", "password", "port", "vhost")}
     if all(part is None for part in parts.values()):
@@ -44,7 +49,7 @@ def broker_url(conf: Settings, url: str | None) -> str:
     transport = parts.pop("transport") or "amqp"
     if "://" not in url:
         url = f"{transport}://{url}"
-    return _completed(url, **parts)
+    return ";".join(_completed(each, **parts) for each in split_urls(url))
 
 
 def _completed(
@@ -74,6 +79,9 @@ def broker_options(conf: Settings, app_name: str, queue: Callable[[str], Queue])
         ssl=conf.broker_use_ssl,
         connect_timeout=conf.broker_connection_timeout,
         publish_deadline=conf.task_publish_deadline,
+        failover_strategy=conf.broker_failover_strategy,
+        pool_limit=conf.broker_pool_limit,
+        pool_acquire_timeout=conf.broker_pool_acquire_timeout,
         lease=conf.worker_lease,
         max_redeliveries=conf.task_max_redeliveries,
         app_name=app_name,

@@ -214,7 +214,7 @@ class Task(Generic[P, R]):
         merged = {**self.message_options, **options} if self.message_options else options
         arguments = map(_arguments, calls)
         composed = self.app.composer.compose_many(self, arguments, merged)
-        return self.app.publish_blocks(composed)
+        return self.app.publish_blocks(composed, merged)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As `delay`, without blocking the event loop."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from fastq._core.resp import Argument
 from fastq.backends.base import Backend, BackendOptions, StoredResult
 from fastq.backends.redis_waits import WaitHub
 from fastq.brokers.redis import keys
-from fastq.brokers.redis.connection import Connection, ConnectionPool, RetryPolicy
+from fastq.brokers.redis.connection import Connection, ConnectionPool
 from fastq.brokers.redis.endpoint import parse_endpoint
-from fastq.exceptions import ImproperlyConfigured, nearest_name
+from fastq.brokers.retry_policy import policy_from
 from fastq.states import SUCCESS
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # Commands with more keys than this are cut: each blocks the server while it runs.
 KEYS_PER_COMMAND = 1000
+
+
+# What Celery's retry policy of results is, unless it is set.
+RETRIES = {"max_retries": 20, "interval_start": 0}
 
 
 class RedisBackend(Backend):
@@ -33,7 +37,10 @@ class RedisBackend(Backend):
             prefix += "_"
         self.key_prefix = keys.result(prefix, "")
         self._mark_prefix = keys.success(prefix, "")
-        policy = _retry_policy(options.transport_options.get("retry_policy"))
+        given = options.transport_options.get("retry_policy")
+        policy = None
+        if given is not None:
+            policy = policy_from({**RETRIES, **given}, "result_backend_transport_options")
         limit = options.transport_options.get("max_connections")
         self._pool = ConnectionPool(self.endpoint, limit=limit, retry_policy=policy)
         self._deadline = options.deadline
@@ -112,16 +119,3 @@ class RedisBackend(Backend):
     def description(self) -> str:
         """The URL without its password."""
         return self.endpoint.describe()
-
-
-def _retry_policy(given: Mapping[str, Any] | None) -> RetryPolicy | None:
-    """The *given* ``retry_policy`` of result_backend_transport_options."""
-    if given is None:
-        return None
-    for name in given:
-        if name not in RetryPolicy._fields:
-            raise ImproperlyConfigured(
-                f"the retry_policy of result_backend_transport_options has {name!r}"
-                f"{nearest_name(name, RetryPolicy._fields)}; it knows {', '.join(RetryPolicy._fields)}"
-            )
-    return RetryPolicy(**given)

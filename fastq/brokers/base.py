@@ -19,6 +19,8 @@ from fastq.topology import Queue
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Message, Outcome
     from fastq.backends.base import Backend
+    from fastq.brokers.failover import Strategy
+    from fastq.brokers.retry_policy import RetryPolicy
     from fastq.wakeup import Waker
 
 
@@ -36,6 +38,9 @@ class BrokerOptions(NamedTuple):
     publish_deadline: float = 5.0  # seconds for one publish with all its retries, task_publish_deadline
     lease: float = 30.0  # seconds that a claim lives without a turn of its worker, worker_lease
     max_redeliveries: int = 3  # crashes after which a message goes to the dead set, task_max_redeliveries
+    failover_strategy: str | Strategy | None = None  # broker_failover_strategy
+    pool_limit: int | None = 10  # connections of those who publish, broker_pool_limit; 0, None: none is kept
+    pool_acquire_timeout: float | None = None  # seconds to wait for one of them; None: the deadline's
     app_name: str = "fastq"  # names the embedded broker's file
     queue: Callable[[str], Queue] = Queue  # how the queue of a name is declared; the app's router knows
 
@@ -135,11 +140,17 @@ class Broker(ABC):
         self._exchanges = Exchanges(self._exchange)
 
     @abstractmethod
-    def publish(self, messages: Sequence[Message], deadline: float | None = None) -> None:
+    def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float | None = None,
+        retry_policy: RetryPolicy | None = None,
+    ) -> None:
         """Add *messages* to their queues; durable, as this broker is, when it returns.
 
         A message whose `due` lies in the future goes to the schedule. Retries connection
-        faults within *deadline* seconds (None: `BrokerOptions.publish_deadline`), then
+        faults within *deadline* seconds (None: `BrokerOptions.publish_deadline`), as *retry_policy*
+        says where there is a network (None: with growing pauses), then
         raises `OperationalError`; then any of the messages may have been sent, in order,
         and one of them perhaps twice.
         """

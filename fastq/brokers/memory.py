@@ -23,6 +23,7 @@ from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
+    from fastq.brokers.retry_policy import RetryPolicy
     from fastq.wakeup import Waker
 
 
@@ -34,7 +35,12 @@ class MemoryBroker(Broker):
         self._store = open_store(url)
         self.name = self._store.name
 
-    def publish(self, messages: Sequence[Message], deadline: float | None = None) -> None:
+    def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float | None = None,
+        retry_policy: RetryPolicy | None = None,
+    ) -> None:
         store = self._store
         if store.pid != os.getpid():
             raise OperationalError(

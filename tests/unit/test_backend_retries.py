@@ -14,8 +14,9 @@ from fastq.backends.memory import MemoryBackend
 from fastq.backends.redis import RedisBackend
 from fastq.backends.retrying import RetryingBackend
 from fastq.brokers.redis import connection as connection_module
-from fastq.brokers.redis.connection import ConnectionPool, RetryPolicy, ServerRefused
+from fastq.brokers.redis.connection import ConnectionPool, ServerRefused
 from fastq.brokers.redis.endpoint import Endpoint
+from fastq.brokers.retry_policy import RetryPolicy
 from fastq.exceptions import ImproperlyConfigured, OperationalError
 
 RESULT = StoredResult("id-1", "SUCCESS", b"{}")
@@ -115,7 +116,7 @@ def test_the_settings_ask_for_it() -> None:
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        (RetryPolicy(max_retries=4, interval_step=0.4), [0, 0.4, 0.8, 1]),
+        (RetryPolicy(max_retries=4, interval_start=0, interval_step=0.4), [0, 0.4, 0.8, 1]),
         (RetryPolicy(max_retries=0), []),
         (RetryPolicy(max_retries=2, interval_start=0.3, interval_step=0), [0.3, 0.3]),
     ],

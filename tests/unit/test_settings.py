@@ -27,6 +27,7 @@ DIFFERENT_DEFAULTS = {
     "task_acks_late": True,  # at least once (D2)
     "worker_prefetch_multiplier": "auto",  # the window adapts (D11)
     "result_expires": 86400.0,  # the same day; durations are seconds here
+    "task_publish_retry_policy": None,  # tried again until task_publish_deadline, with growing pauses
     "broker_connection_max_retries": None,  # a worker waits for its broker however long it is away
 }
 VARIABLES = [

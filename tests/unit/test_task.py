@@ -11,7 +11,14 @@ from celery.utils.saferepr import saferepr
 from fastq import FastQ, Task, current_app, shared_task, signals
 from fastq.app.argument_check import argument_check, is_coroutine_function
 from fastq.app.sending import retry_of
-from fastq.exceptions import EncodeError, FastQError, MaxRetriesExceededError, NotRegistered
+from fastq.brokers.retry_policy import RetryPolicy
+from fastq.exceptions import (
+    EncodeError,
+    FastQError,
+    ImproperlyConfigured,
+    MaxRetriesExceededError,
+    NotRegistered,
+)
 from fastq.result import EagerResult
 from fastq.topology import Exchange, Queue
 
@@ -479,17 +486,37 @@ def test_settings_of_publishing_hold(app, sent, monkeypatch):
     def plain():
         pass
 
-    deadlines = []
+    retries = []
     publish = app.broker.publish
     monkeypatch.setattr(
-        app.broker, "publish", lambda batch, deadline: (deadlines.append(deadline), publish(batch, deadline))
+        app.broker,
+        "publish",
+        lambda batch, deadline, policy: (
+            retries.append((deadline, policy)),
+            publish(batch, deadline, policy),
+        ),
     )
     plain.delay()
     app.conf.update(task_default_delivery_mode="transient", task_publish_retry=False)
     plain.delay()
     plain.apply_async(retry=True)
     assert [message.properties.get("delivery_mode") for message in sent] == [None, 1, 1]
-    assert deadlines == [None, 0.0, None]
+    app.conf.update(task_publish_retry=True, task_publish_retry_policy={"max_retries": 7})
+    plain.apply_many([(), ()])
+    plain.apply_async(retry_policy={"interval_start": 2, "timeout": 9, "retry_errors": (OSError,)})
+    app.conf.task_publish_retry_policy = None
+    plain.apply_async(retry_policy={"interval_start": 2})
+    once = RetryPolicy(max_retries=0)
+    assert retries == [
+        (None, None),
+        (None, once),
+        (None, None),
+        (None, RetryPolicy(max_retries=7)),
+        (9, RetryPolicy(max_retries=7, interval_start=2, timeout=9)),
+        (None, RetryPolicy(max_retries=3, interval_start=2, interval_step=0.2, interval_max=1)),
+    ]
+    with pytest.raises(ImproperlyConfigured, match="did you mean 'max_retries'"):
+        plain.apply_async(retry_policy={"max_retry": 2})
 
 
 def test_a_task_may_have_the_result_of_another_that_it_ran_in_place(app):

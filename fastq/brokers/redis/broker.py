@@ -9,10 +9,13 @@ from fastq._core.message import Message
 from fastq._core.publish import pack_publishes
 from fastq._core.resp import pack
 from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
+from fastq.brokers.failover import split_urls
 from fastq.brokers.redis import inspection, keys
 from fastq.brokers.redis.connection import Connection, ConnectionPool, ServerRefused, checked
-from fastq.brokers.redis.endpoint import parse_endpoint
+from fastq.brokers.redis.endpoint import Endpoint, parse_endpoint
 from fastq.brokers.redis.layout import Layout
+from fastq.brokers.redis.servers import Servers
+from fastq.brokers.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
@@ -22,17 +25,40 @@ T = TypeVar("T")
 
 
 class RedisBroker(Broker):
-    """A Redis database, alone or behind Sentinels."""
+    """A Redis database, alone or behind Sentinels, or several of which one is used at a time."""
 
     has_celery_peers = True
 
     def __init__(self, url: str, options: BrokerOptions) -> None:
         super().__init__(url, options)
-        self.endpoint = parse_endpoint(url, options.transport_options, options.ssl, options.connect_timeout)
+        # Several sentinels lead to one server.
+        urls = [url] if url.startswith("sentinel:") else split_urls(url)
+        self._servers = Servers(urls, self._parse, options.failover_strategy)
         self.layout = Layout(options.transport_options)
-        self._pool = ConnectionPool(self.endpoint, limit=options.transport_options.get("max_connections"))
+        limits = (options.pool_limit, options.transport_options.get("max_connections"))
+        self._pool = ConnectionPool(
+            self._servers.endpoint,
+            open=self._servers.connect,
+            limit=min(filter(None, limits), default=None),
+            patience=options.pool_acquire_timeout,
+            keeps=bool(options.pool_limit),
+        )
 
-    def publish(self, messages: Sequence[Message], deadline: float | None = None) -> None:
+    def _parse(self, url: str) -> Endpoint:
+        options = self.options
+        return parse_endpoint(url, options.transport_options, options.ssl, options.connect_timeout)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The server, if it is always the same."""
+        return self._servers.endpoint if self._servers.is_one else None
+
+    def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float | None = None,
+        retry_policy: RetryPolicy | None = None,
+    ) -> None:
         """Push all in one write where they fit, then read the replies.
 
         After a fault only writes without a reply are repeated.
@@ -43,6 +69,7 @@ class RedisBroker(Broker):
         self._pool.run(
             lambda connection, left: _send(connection, writes, left),
             self.options.publish_deadline if deadline is None else deadline,
+            retry_policy,
         )
 
     def consumer(
@@ -53,7 +80,7 @@ class RedisBroker(Broker):
         from fastq.brokers.redis.consumer import RedisConsumer
 
         shared = backend if isinstance(backend, RedisBackend) and backend.shares_store_with(self) else None
-        return RedisConsumer(self.endpoint, self.layout, self.options, queues, worker, waker, shared)
+        return RedisConsumer(self._servers, self.layout, self.options, queues, worker, waker, shared)
 
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
         """Count the lists, claims, schedules and dead sets of the known queues and of *names*."""
@@ -100,8 +127,8 @@ class RedisBroker(Broker):
         self._pool.close()
 
     def description(self) -> str:
-        """The URL without its password."""
-        return self.endpoint.describe()
+        """The URL without its password, or the URLs."""
+        return self._servers.describe()
 
     def _run(self, action: Callable[[Connection, float], T]) -> T:
         return self._pool.run(action, self.options.publish_deadline)

@@ -12,7 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from hiredis import ReplyError
 
@@ -20,6 +21,7 @@ from fastq._core.resp import NO_REPLY, Argument, Replies, pack, pack_many
 from fastq.brokers.backoff import pauses
 from fastq.brokers.redis.endpoint import Endpoint, open_socket
 from fastq.brokers.redis.refusals import asks_for_login, code_of, is_passing, with_advice
+from fastq.brokers.retry_policy import RetryPolicy
 from fastq.exceptions import OperationalError
 
 T = TypeVar("T")
@@ -33,7 +35,6 @@ SPIN_SECONDS = 100e-6
 MOST_SLEPT = 30
 # An idle connection older than this is asked whether it was closed, before it is used.
 TRUSTED_SECONDS = 1.0
-NO_DEADLINE = 1e9  # seconds, where a finite number is needed
 
 
 class ServerRefused(OperationalError):
@@ -336,44 +337,31 @@ def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
-class RetryPolicy(NamedTuple):
-    """Celery's ``retry_policy`` of a store, with its defaults for results; seconds."""
-
-    max_retries: int | None = 20  # None: without end
-    interval_start: float = 0
-    interval_step: float = 1
-    interval_max: float = 1
-    timeout: float | None = None  # for all attempts
-
-    def pauses(self) -> Iterator[float]:
-        """Seconds before each further attempt."""
-        made = 0
-        while self.max_retries is None or made < self.max_retries:
-            yield min(self.interval_start + made * self.interval_step, self.interval_max)
-            made += 1
-
-    def deadline(self, connect_timeout: float) -> float:
-        """Seconds after which the last attempt has ended, if one takes *connect_timeout* at most."""
-        if self.timeout:
-            return self.timeout
-        if self.max_retries is None:
-            return NO_DEADLINE
-        return sum(self.pauses()) + (self.max_retries + 1) * connect_timeout
-
-
 class ConnectionPool:
     """Idle connections of one process, newest first. Safe over threads, greenlets and forks.
 
     A connection belongs to whoever took it until it is given back. It grows as far as
     there are callers at a time, or to *limit*: then they wait for each other. Faults are tried
-    again with a growing pause until the deadline, or with the pauses of *retry_policy*.
+    again with a growing pause until the deadline, or with the pauses of *retry_policy*. *open*
+    connects within so many seconds, *endpoint* alone if it is not given. Callers wait at most
+    *patience* seconds for each other. With *keeps* off no connection outlives its use.
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, limit: int | None = None, retry_policy: RetryPolicy | None = None
+        self,
+        endpoint: Endpoint,
+        *,
+        open: Callable[[float], Connection] | None = None,
+        limit: int | None = None,
+        patience: float | None = None,
+        keeps: bool = True,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self._open = open or partial(connect, endpoint)
         self._limit = limit
+        self._patience = math.inf if patience is None else patience
+        self._keeps = keeps
         self._retry_policy = retry_policy
         self._start_empty()
 
@@ -382,15 +370,22 @@ class ConnectionPool:
         self._places = threading.Semaphore(self._limit) if self._limit else None
         self._pid = os.getpid()
 
-    def run(self, action: Callable[[Connection, float], T], deadline: float) -> T:
+    def run(
+        self,
+        action: Callable[[Connection, float], T],
+        deadline: float,
+        retry_policy: RetryPolicy | None = None,
+    ) -> T:
         """Give *action* a connection and the seconds left, again with a fresh one after a fault.
 
         Ends with its result, or within *deadline* seconds with `OperationalError`. So
-        *action* may run several times: it must be harmless to repeat.
+        *action* may run several times: it must be harmless to repeat. *retry_policy* goes
+        before the pool's own.
         """
         started = time.monotonic()
         ends = started + deadline
-        waits = pauses() if self._retry_policy is None else self._retry_policy.pauses()
+        policy = retry_policy or self._retry_policy
+        waits = pauses() if policy is None else policy.pauses()
         left = deadline
         while True:
             try:
@@ -433,11 +428,15 @@ class ConnectionPool:
         if places is None:
             yield
             return
-        if not places.acquire(timeout=timeout):
-            raise OperationalError(
+        patience = min(timeout, self._patience)
+        if not places.acquire(timeout=patience):
+            problem = OperationalError(
                 f"all {self._limit} connections to {self.endpoint.describe()} have been in use for "
-                f"{timeout:.3g} s: raise redis_max_connections, or the transport option max_connections"
+                f"{patience:.3g} s: raise broker_pool_limit, redis_max_connections or the transport option "
+                "max_connections"
             )
+            problem.is_passing = False  # it has waited already
+            raise problem
         try:
             yield
         finally:
@@ -460,7 +459,7 @@ class ConnectionPool:
             if self._is_alive(connection, now - connection.used_at, timeout):
                 return connection
             connection.close()
-        return connect(self.endpoint, timeout)
+        return self._open(timeout)
 
     def _is_alive(self, connection: Connection, idle: float, timeout: float) -> bool:
         """Whether a connection that was *idle* for so many seconds may be used."""
@@ -479,5 +478,8 @@ class ConnectionPool:
         return True
 
     def _give_back(self, connection: Connection) -> None:
+        if not self._keeps:
+            connection.close()
+            return
         connection.used_at = time.monotonic()
         self._idle.append(connection)

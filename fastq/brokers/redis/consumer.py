@@ -17,10 +17,10 @@ from fastq._core.resp import Argument
 from fastq._core.turn import TurnCodec
 from fastq.brokers.base import BrokerOptions, Consumer
 from fastq.brokers.redis import keys
-from fastq.brokers.redis.connection import Connection, ServerRefused, checked, connect
-from fastq.brokers.redis.endpoint import Endpoint
+from fastq.brokers.redis.connection import Connection, ServerRefused, checked
 from fastq.brokers.redis.layout import Layout
 from fastq.brokers.redis.scripts import is_unknown, run_script, script
+from fastq.brokers.redis.servers import Servers
 from fastq.exceptions import ImproperlyConfigured, OperationalError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RedisConsumer(Consumer):
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        servers: Servers,
         layout: Layout,
         options: BrokerOptions,
         queues: Sequence[str],
@@ -71,7 +71,7 @@ class RedisConsumer(Consumer):
     ) -> None:
         self.lost: list[Delivery] = []
         self.commits_results = backend is not None
-        self._endpoint = endpoint
+        self._servers = servers
         self._layout = layout
         self._options = options
         self._queues = list(queues)
@@ -417,7 +417,7 @@ class RedisConsumer(Consumer):
         )
 
     def _connect(self) -> Connection:
-        connection = connect(self._endpoint, self._options.connect_timeout)
+        connection = self._servers.connect(self._options.connect_timeout)
         try:
             self._prepare(connection)
             if self._is_registered:

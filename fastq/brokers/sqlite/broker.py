@@ -17,6 +17,7 @@ from fastq.exceptions import DecodeError
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
+    from fastq.brokers.retry_policy import RetryPolicy
     from fastq.brokers.sqlite.consumer import SQLiteConsumer
     from fastq.wakeup import Waker
 
@@ -33,7 +34,12 @@ class SQLiteBroker(Broker):
         self.path = database_path(url, options.app_name)
         self._store = Store(self.path, options.publish_deadline)
 
-    def publish(self, messages: Sequence[Message], deadline: float | None = None) -> None:
+    def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float | None = None,
+        retry_policy: RetryPolicy | None = None,
+    ) -> None:
         until = time.monotonic() + (self.options.publish_deadline if deadline is None else deadline)
         rows = iter(moves.rows_of(messages))
         while batch := list(islice(rows, PUBLISH_AT_ONCE)):
