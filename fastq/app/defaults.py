@@ -157,7 +157,13 @@ _BROKER = (
         None,
         "Keep trying when a worker starts; None: as broker_connection_retry.",
     ),
-    S("broker_connection_timeout", SECONDS, 4, "Seconds for one attempt to connect.", nullable=True),
+    S(
+        "broker_connection_timeout",
+        SECONDS,
+        4,
+        "Seconds for one attempt to connect; 0 or None: the system's, 127.",
+        nullable=True,
+    ),
     S(
         "broker_failover_strategy",
         CLASS,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fastq.topology import Queue
 
 EMBEDDED_URL = "sqlite://"
+# After so long Linux gives up connecting by itself (tcp_syn_retries, tcp(7)).
+SYSTEM_CONNECT_SECONDS = 127.0
 # Stores that keep results beside the queues when no result_backend is set: nobody else looks after either.
 EMBEDDED_SCHEMES = ("sqlite", "memory")
 # Celery's settings of the result store on Redis, by the name of the transport option that says the same.
@@ -77,7 +79,7 @@ def broker_options(conf: Settings, app_name: str, queue: Callable[[str], Queue])
     return BrokerOptions(
         transport_options=dict(conf.broker_transport_options),
         ssl=conf.broker_use_ssl,
-        connect_timeout=conf.broker_connection_timeout,
+        connect_timeout=conf.broker_connection_timeout or SYSTEM_CONNECT_SECONDS,
         publish_deadline=conf.task_publish_deadline,
         failover_strategy=conf.broker_failover_strategy,
         pool_limit=conf.broker_pool_limit,
@@ -113,7 +115,7 @@ def backend_options(conf: Settings, app_name: str) -> BackendOptions:
         ssl=conf.redis_backend_use_ssl or False,
         expires=_seconds(conf.result_expires),
         failure_expires=_seconds(conf.result_failure_expires),
-        connect_timeout=conf.broker_connection_timeout,
+        connect_timeout=conf.broker_connection_timeout or SYSTEM_CONNECT_SECONDS,
         deadline=conf.task_publish_deadline,
         app_name=app_name,
         retries=retries if conf.result_backend_always_retry else None,

@@ -162,6 +162,19 @@ def test_the_parts_of_a_broker_fill_what_its_url_leaves_out(conf, settings, url)
     assert broker_url(conf, conf.broker_write_url) == url
 
 
+@pytest.mark.parametrize(("given", "seconds"), [(4, 4), (None, 127.0), (0, 127.0)])
+def test_without_a_limit_of_its_own_connecting_has_the_systems(given, seconds):
+    app = fastq.FastQ(
+        "limits",
+        broker="redis://h",
+        backend="redis://h",
+        broker_connection_timeout=given,
+        set_as_current=False,
+    )
+    assert app.broker.endpoint.connect_timeout == app.backend.endpoint.connect_timeout == seconds
+    app.close()
+
+
 def test_backends_may_be_overridden(make_module):
     class Mine(MemoryBackend):
         pass

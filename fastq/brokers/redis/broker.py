@@ -51,7 +51,7 @@ class RedisBroker(Broker):
     @property
     def endpoint(self) -> Endpoint | None:
         """The server, if it is always the same."""
-        return self._servers.endpoint if self._servers.is_one else None
+        return self._servers.endpoint if self._servers.count == 1 else None
 
     def publish(
         self,

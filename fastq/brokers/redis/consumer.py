@@ -417,7 +417,7 @@ class RedisConsumer(Consumer):
         )
 
     def _connect(self) -> Connection:
-        connection = self._servers.connect(self._options.connect_timeout)
+        connection = self._servers.connect(self._options.connect_timeout * self._servers.count)
         try:
             self._prepare(connection)
             if self._is_registered:

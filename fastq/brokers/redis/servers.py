@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -19,7 +20,8 @@ class Servers:
     ) -> None:
         self._parse = parse
         self._order = in_order(urls, strategy)
-        self._count = len(urls)
+        self._lock = threading.Lock()  # guards the order, which one thread at a time may step through
+        self.count = len(urls)
         self._endpoints = {url: parse(url) for url in urls}
         self._url = next(self._order)
 
@@ -31,11 +33,6 @@ class Servers:
             found = self._endpoints[self._url] = self._parse(self._url)
         return found
 
-    @property
-    def is_one(self) -> bool:
-        """Whether there is no other server to go to."""
-        return self._count == 1
-
     def connect(self, timeout: float) -> Connection:
         """Connect within *timeout* seconds, to the next server that answers where this one does not.
 
@@ -43,16 +40,17 @@ class Servers:
         """
         deadline = time.monotonic() + timeout
         problems: list[OperationalError] = []
-        for left in range(self._count, 0, -1):
+        for left in range(self.count, 0, -1):
             url, endpoint = self._url, self.endpoint
             try:
                 return connect(endpoint, max(deadline - time.monotonic(), 0.001) / left)
             except OperationalError as exc:
-                if self.is_one or not exc.is_passing:
+                if self.count == 1 or not exc.is_passing:
                     raise
                 problems.append(exc)
-                if self._url == url:  # or else another thread has gone on meanwhile
-                    self._url = next(self._order)
+                with self._lock:
+                    if self._url == url:  # or else another thread has gone on meanwhile
+                        self._url = next(self._order)
         raise OperationalError("no broker answers: " + "; ".join(map(str, problems))) from problems[-1]
 
     def describe(self) -> str:
