@@ -618,7 +618,8 @@ cdef class Tracer:
     def lost(self, Delivery delivery, str cause, *, bint is_own_exit=False):
         """The outcome of a task whose process died while it ran (D2).
 
-        It runs again, unless its message was settled before it ran or the task says
+        With ``retry_on_worker_lost`` it is retried, or has failed when its max_retries are used up. Else
+        it runs again, unless its message was settled before it ran or the task says
         ``reject_on_worker_lost=False``: then it failed. After max_redeliveries deaths the
         message goes to the dead set. A task that exits by itself (*is_own_exit*) would do so
         again: it failed, unless it says ``reject_on_worker_lost=True``.
@@ -626,6 +627,13 @@ cdef class Tracer:
         cdef Outcome outcome
         task = self.tasks.get(delivery.message.task)
         exc = WorkerLostError(cause)
+        if task is not None:
+            task.prepare()
+            if task.retry_on_worker_lost:
+                again = task.retry_lost(delivery.message)
+                outcome = self._without_run(delivery, "FAILURE" if again is None else "RETRY", exc)
+                outcome.follow = again
+                return outcome
         reject = None if task is None else task.reject_on_worker_lost
         if delivery.tag is None or reject is False or (is_own_exit and reject is None):
             return self._without_run(delivery, "FAILURE", exc)

@@ -324,7 +324,6 @@ _TASK = (
         BOOL,
         False,
         "A task whose process died is retried by its retry policy.",
-        unused=UNHEEDED,
     ),
     S("task_routes", ANY, None, "Where tasks go: a dict by name or pattern, a function, or a list of these."),
     S(
@@ -368,8 +367,7 @@ _WORKER = (
         "worker_cancel_long_running_tasks_on_connection_loss",
         BOOL,
         False,
-        "End running tasks with acks_late when the connection is lost.",
-        unused=UNHEEDED,
+        "End running tasks that another worker has taken over after a lost connection.",
     ),
     S("worker_concurrency", COUNT_OR_AUTO, None, "Tasks that run at once; None: one per CPU."),
     S(
@@ -384,7 +382,6 @@ _WORKER = (
         BOOL,
         False,
         "A redelivered task that succeeded runs no more.",
-        unused=UNHEEDED,
     ),
     S("worker_detect_quorum_queues", BOOL, True, "Look whether queues are quorum queues.", unused=RABBITMQ),
     S(

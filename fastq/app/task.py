@@ -26,6 +26,7 @@ from fastq.result import AsyncResult, EagerResult
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from fastq._core.message import Message
     from fastq.app.base import FastQ
     from fastq.app.sending import SendOptions
 
@@ -56,6 +57,7 @@ FROM_SETTINGS = {
     "acks_on_timeout": "task_acks_on_timeout",
     "acks_on_failure_or_timeout": "task_acks_on_failure_or_timeout",
     "reject_on_worker_lost": "task_reject_on_worker_lost",
+    "retry_on_worker_lost": "task_retry_on_worker_lost",
     "ignore_result": "task_ignore_result",
     "store_eager_result": "task_store_eager_result",
     "store_errors_even_if_ignored": "task_store_errors_even_if_ignored",
@@ -91,6 +93,7 @@ class Task(Generic[P, R]):
     acks_on_timeout: bool | None = None
     acks_on_failure_or_timeout: bool | None = None
     reject_on_worker_lost: bool | None = None
+    retry_on_worker_lost: bool | None = None  # goes before reject_on_worker_lost
     throws: tuple[type[BaseException], ...] | type[BaseException] = ()  # expected: logged in one line
     expires: float | datetime | None = None
     priority: int | None = None
@@ -346,6 +349,14 @@ class Task(Generic[P, R]):
         if throw:
             raise again
         return again
+
+    def retry_lost(self, message: Message) -> list[Message] | None:
+        """What runs *message*, whose process died, as `retry` would; None when max_retries are used up."""
+        retries = (message.headers.get("retries") or 0) + 1
+        if self.max_retries is not None and retries > self.max_retries:
+            return None
+        eta = sending.from_now(self.app, self.default_retry_delay)
+        return sending.retry_of(self.app, message, retries=retries, eta=eta)
 
     def autoretry(self, exc: Exception) -> Exception:
         """What to end the run with, now that it raised *exc*: a `Retry` if the options ask for one."""

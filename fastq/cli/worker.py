@@ -86,6 +86,7 @@ def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
     metavar="N|auto",
     help="Claim N x concurrency ahead; 0: no limit.",
 )
+@click.option("--disable-prefetch/--no-disable-prefetch", default=None, help="Claim only for free slots.")
 @click.option(
     "--time-limit", type=click.FloatRange(min=0), metavar="SECONDS", help="End any task after this."
 )
@@ -182,11 +183,8 @@ def restrict(
 
 def make_worker(app: FastQ, target: Target, options: dict[str, Any]) -> Worker:
     """The worker that the command line describes."""
-    from fastq.worker.cpus import available_cpus
     from fastq.worker.worker import Worker
 
-    if options["concurrency"] == "auto":
-        options["concurrency"] = available_cpus()
     color = False if target.no_color else None
     options["hostname"] = options["hostname"] or ""
     return Worker(app, quiet=target.quiet, colorize=color, **options)

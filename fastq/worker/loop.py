@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastq._core.window import PrefetchWindow
     from fastq.brokers.base import Broker, Consumer
     from fastq.wakeup import Waker
+    from fastq.worker.duplicates import Duplicates
     from fastq.worker.pools.base import Pool
     from fastq.worker.state import WorkerState
 
@@ -53,8 +54,9 @@ class Loop:
     *open_consumer* makes a consumer without connecting. *follow_to* is the broker that gets the
     messages which follow a task, when it is another than the consumer's. *store* is the backend
     when results live in another store than messages, and None when the consumer commits both or
-    nothing is kept. *lease* is how long claims last without a turn, in seconds. *max_retries*
-    bounds how often in a row the broker is tried (None: for ever).
+    nothing is kept. *lease* is how long claims last without a turn, in seconds. *duplicates*
+    finds redelivered messages that need not run. *ends_lost*: what runs is ended when another
+    worker has it. *max_retries* bounds how often in a row the broker is tried (None: for ever).
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class Loop:
         store: Backend | None,
         state: WorkerState,
         lease: float,
+        duplicates: Duplicates | None = None,
+        ends_lost: bool = False,
         max_retries: int | None = None,
     ) -> None:
         self._pool = pool
@@ -79,6 +83,8 @@ class Loop:
         self._follow_to = follow_to
         self._store = store
         self._state = state
+        self._duplicates = duplicates
+        self._ends_lost = ends_lost
         self._full_window_turn = min(FULL_WINDOW_TURN, lease * PART_OF_LEASE)
         self._max_retries = max_retries
         self._consumer: Consumer | None = None
@@ -276,7 +282,8 @@ class Loop:
             deliveries = self._kept + deliveries
             self._kept = []
         if any(delivery.redelivered for delivery in deliveries):
-            self._suspects.extend(delivery for delivery in deliveries if delivery.redelivered)
+            suspects = [delivery for delivery in deliveries if delivery.redelivered]
+            self._suspects.extend(self._without_duplicates(suspects))
             deliveries = [delivery for delivery in deliveries if not delivery.redelivered]
         if self._suspects:
             deliveries = self._start_suspects() + deliveries
@@ -286,6 +293,18 @@ class Loop:
             return deliveries
         late = [delivery for delivery in deliveries if delivery.tag is None or acks_late(delivery)]
         return self._settle_before(early) + late
+
+    def _without_duplicates(self, suspects: list[Delivery]) -> list[Delivery]:
+        """Those of *suspects* that have not succeeded before; the others are acknowledged."""
+        if self._duplicates is None:
+            return suspects
+        done = self._duplicates.among(suspects)
+        for delivery in done:
+            assert delivery.message is not None
+            name, task_id = delivery.message.task, delivery.message.id
+            logger.info("Task %s[%s] has succeeded before and does not run again", name, task_id)
+        self._outcomes += map(Outcome, done)
+        return [delivery for delivery in suspects if delivery not in done]
 
     def _start_suspects(self) -> list[Delivery]:
         """As many redelivered messages as there are slots, after the broker knows that they start."""
@@ -338,6 +357,8 @@ class Loop:
             len(lost),
         )
         waiting = [*self._pool.take_back(), *self._kept, *self._suspects]
+        if self._ends_lost:
+            self._pool.end([delivery for delivery, _ in self._pool.running() if id(delivery) in lost])
         self._suspects.clear()
         self._suspects_running.difference_update(map(id, waiting))
         self._kept = [delivery for delivery in waiting if id(delivery) not in lost]

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastq import signals
 from fastq._core.consume import Gate
@@ -23,6 +23,7 @@ from fastq.worker.banner import banner
 from fastq.worker.checks import choose_queues, refuse_pickle_as_root, unused_settings
 from fastq.worker.cpus import available_cpus
 from fastq.worker.daemon import PidFile
+from fastq.worker.duplicates import Duplicates
 from fastq.worker.loop import Loop
 from fastq.worker.nodes import expand_path, node_name
 from fastq.worker.pools.base import NewChild, Pool, PoolOptions
@@ -54,12 +55,13 @@ class Worker:
     _: KW_ONLY
     hostname: str = ""  # NAME, NAME@HOST or a format; the full node name once made
     pool: str | None = None
-    concurrency: int | None = None
+    concurrency: Any = None  # a number, or "auto" for the processors we may use; the number once made
     queues: Sequence[str] = ()
     exclude_queues: Sequence[str] = ()
     loglevel: str | int | None = None
     logfile: str | None = None
     prefetch_multiplier: int | str | None = None
+    disable_prefetch: bool | None = None
     time_limit: float | None = None  # seconds
     soft_time_limit: float | None = None  # seconds
     max_tasks_per_child: int | None = None
@@ -95,6 +97,7 @@ class Worker:
             "worker_pool": self.pool,
             "worker_concurrency": self.concurrency,
             "worker_prefetch_multiplier": self.prefetch_multiplier,
+            "worker_disable_prefetch": self.disable_prefetch,
             "task_time_limit": self.time_limit,
             "task_soft_time_limit": self.soft_time_limit,
             "worker_max_tasks_per_child": self.max_tasks_per_child,
@@ -104,8 +107,10 @@ class Worker:
         self.logfile = self.logfile or conf.worker_logfile
         if self.include:
             conf.include = [*conf.include, *self.include]
-        default = DEFAULT_CONCURRENCY.get(self.pool_name) or available_cpus()
-        self.concurrency = 1 if self.pool_name == "solo" else conf.worker_concurrency or default
+        wanted = conf.worker_concurrency or DEFAULT_CONCURRENCY.get(self.pool_name, "auto")
+        self.concurrency = available_cpus() if wanted == "auto" else wanted
+        if self.pool_name == "solo":
+            self.concurrency = 1
 
     # -- the whole life -----------------------------------------------------------
 
@@ -148,6 +153,9 @@ class Worker:
             self.queue_names.append(app.router.add(worker_direct(self.hostname)).name)
         self._waker = Waker()
         self._pool = open_pool(self.pool_name, app, self._pool_options(), self._waker)
+        if conf.worker_cancel_long_running_tasks_on_connection_loss and not self._pool.ends_tasks:
+            why = f"the {self.pool_name} pool can't end a task that runs"
+            logger.warning("Without effect: worker_cancel_long_running_tasks_on_connection_loss: %s", why)
 
     def start(self) -> int:
         """Run until told to stop; returns the exit code."""
@@ -198,6 +206,7 @@ class Worker:
         backend = None if self.app.backend is None else self.app.backend.without_retries()
         shares_store = backend is not None and backend.shares_store_with(self.app.read_broker)
         tracer = Tracer(self.app, self.hostname, max_redeliveries=self.app.conf.task_max_redeliveries)
+        dedupes = conf.worker_deduplicate_successful_tasks
         rates = rate_limits({} if conf.worker_disable_rate_limits else self.app.tasks)
         return Loop(
             self._pool,
@@ -213,6 +222,8 @@ class Worker:
             store=None if shares_store else backend,
             state=WorkerState(),
             lease=conf.worker_lease,
+            duplicates=Duplicates(self.app, backend) if backend and dedupes else None,
+            ends_lost=conf.worker_cancel_long_running_tasks_on_connection_loss,
             max_retries=(conf.broker_connection_max_retries or None) if conf.broker_connection_retry else 0,
         )
 

@@ -156,6 +156,18 @@ def no_more_processes(driver: Driver) -> None:
     assert result(driver.call("add", 1, 2)) == 3
 
 
+def ends_one(driver: Driver) -> None:
+    """A task that is ended costs what shares the child's batch nothing, and counts for no crash."""
+    warm_up(driver)
+    sent = [delivery("sleep", 30)] + [delivery("add", 1, 2) for _ in range(50)]
+    driver.pool.submit(sent)
+    driver.wait_until(lambda: sent[0] in [running for running, _ in driver.pool.running()])
+    driver.pool.end([sent[0]])
+    outcomes = driver.wait(51)
+    assert Counter(outcome.state for outcome in outcomes) == {"SUCCESS": 50, None: 1}
+    assert [outcome.action for outcome in outcomes if outcome.delivery is sent[0]] == [Action.REQUEUE]
+
+
 def too_often(driver: Driver) -> None:
     """A message that keeps killing its child is buried, and the reason names the signal."""
     driver.pool.submit([delivery("crash", redelivered=3)])

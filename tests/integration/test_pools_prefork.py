@@ -21,6 +21,7 @@ MODULE = "prefork_scripts.py"
         "odd_values",
         "stuck",
         "limit_strikes_one",
+        "ends_one",
         "signals_pass",
         "interrupt_at_exit",
         "template_outlives_signals",

@@ -67,6 +67,7 @@ class FakePool:
         self.waiting = []
         self.held = set()
         self.is_stopped = False
+        self.ended = []
 
     def submit(self, deliveries):
         self.submitted += deliveries
@@ -86,6 +87,9 @@ class FakePool:
 
     def deadline(self):
         return None
+
+    def end(self, deliveries):
+        self.ended += deliveries
 
     def stop(self, *, force=False):
         self.is_stopped = True
@@ -423,4 +427,42 @@ def test_a_later_stop_only_shortens_the_time(app, monkeypatch):
         loop.stop(seconds)
         stops.append(loop._stop_at)
     assert stops == [125.0, 103.0, 103.0]
+    loop._waker.close()
+
+
+def test_what_has_succeeded_before_is_acknowledged_and_runs_no_more(app):
+    class SecondIsDone:
+        def among(self, deliveries):
+            assert all(delivery.redelivered for delivery in deliveries)
+            return [delivery for delivery in deliveries if delivery.tag == 2]
+
+    script = [[delivery(1, redelivered=1), delivery(2, redelivered=1), delivery(3)], [], []]
+    consumer, pool = serve(app, script, duplicates=SecondIsDone())
+    assert {each.tag for each in pool.submitted} == {1, 3}
+    results = {outcome.delivery.tag: outcome.result for outcome in consumer.settled()}
+    assert results == {1: b"{}", 2: None, 3: b"{}"}
+    assert all(outcome.action == Action.ACK for outcome in consumer.settled())
+
+
+@pytest.mark.parametrize("ends_lost", [True, False])
+def test_what_runs_is_ended_when_another_worker_has_it(app, ends_lost):
+    class Losing(FakePool):
+        def submit(self, deliveries):
+            super().submit(deliveries)
+            consumer.lost.append(deliveries[0])
+
+        def running(self):
+            return [(each, 0.0) for each in self.submitted if each not in self.ended]
+
+        def take_back(self):
+            return []
+
+    pool = Losing()
+    pool.held = {"id-1", "id-2"}
+    consumer = FakeConsumer([[delivery(1), delivery(2)], []])
+    loop = make_loop(app, consumer, pool, concurrency=2, ends_lost=ends_lost)
+    loop._consumer = consumer
+    pool.submit(loop._turn())
+    loop._turn()
+    assert [each.tag for each in pool.ended] == ([1] if ends_lost else [])
     loop._waker.close()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import pickle
+import time
 
 import pytest
 
@@ -433,9 +434,10 @@ def test_soft_limits_are_armed_around_the_call_only(app):
     assert steps == [("arm", 3), "run", "disarm", ("arm", 1), "run", "disarm"]
 
 
-def lose(app, task, *, redelivered=0, tag=1):
+def lose(app, task, *, redelivered=0, tag=1, **headers):
     app.finalize()
-    message = Message(task.name, "id-1", {"task": task.name, "id": "id-1"}, b"[[],{},{}]", queue="celery")
+    headers = {"task": task.name, "id": "id-1", **headers}
+    message = Message(task.name, "id-1", headers, b"[[],{},{}]", queue="celery")
     return Tracer(app, "w@host", max_redeliveries=3).lost(
         Delivery(message, tag, "celery", redelivered), "signal 9"
     )
@@ -456,6 +458,25 @@ def test_a_task_whose_process_died_runs_again_three_times(app):
     assert "4 times" in last.reason
     assert document(lose(app, once))["result"]["exc_type"] == "WorkerLostError"
     assert document(lose(app, plain, tag=None))["result"]["exc_type"] == "WorkerLostError"
+
+
+@pytest.mark.parametrize("tag", [1, None])
+def test_a_task_whose_process_died_is_retried_if_it_asks_for_that(app, tag):
+    app.conf.task_retry_on_worker_lost = True
+
+    @app.task(max_retries=1, default_retry_delay=60, reject_on_worker_lost=True)
+    def again():
+        pass
+
+    before = time.time()
+    first = lose(app, again, tag=tag)
+    assert (first.action, first.state) == (Action.ACK, "RETRY")
+    assert document(first)["result"]["exc_type"] == "WorkerLostError"
+    [message] = first.follow
+    assert (message.id, message.headers["retries"]) == ("id-1", 1)
+    assert 59 < message.due - before < 70
+    last = lose(app, again, tag=tag, retries=1)
+    assert (last.action, last.state, last.follow) == (Action.ACK, "FAILURE", None)
 
 
 def test_run_many_stops_between_tasks_when_told(app):

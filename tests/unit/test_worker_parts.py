@@ -10,6 +10,8 @@ from unittest.mock import Mock
 import pytest
 
 from fastq import FastQ
+from fastq._core.message import Delivery, Message
+from fastq.backends.base import StoredResult
 from fastq.cli.worker import ready_worker
 from fastq.exceptions import ImproperlyConfigured, OperationalError
 from fastq.wakeup import Waker
@@ -18,6 +20,7 @@ from fastq.worker.banner import prefetch_line
 from fastq.worker.checks import choose_queues, refuse_pickle_as_root
 from fastq.worker.cpus import available_cpus, cgroup_quota
 from fastq.worker.daemon import PidFile, drop_privileges, parse_umask
+from fastq.worker.duplicates import Duplicates
 from fastq.worker.nodes import expand, expand_path, node_name
 from fastq.worker.reload import changes, is_project_file, project_files
 from fastq.worker.stopping import SignalHandlers, stop_line
@@ -318,3 +321,48 @@ def test_a_worker_is_as_the_settings_say_where_no_option_does(tmp_path):
             assert (tmp_path / "w.pid").exists()
         finally:
             worker._end()
+
+
+@pytest.mark.parametrize(
+    ("pool", "wanted", "slots"),
+    [
+        ("prefork", "auto", 3),
+        ("prefork", None, 3),
+        ("gevent", "auto", 3),
+        ("gevent", None, 100),
+        ("prefork", 2, 2),
+        ("solo", "auto", 1),
+    ],
+)
+@pytest.mark.parametrize("is_option", [True, False])
+def test_auto_is_as_many_as_there_are_processors(monkeypatch, pool, wanted, slots, is_option):
+    monkeypatch.setattr("fastq.worker.worker.available_cpus", lambda: 3)
+    changes = {} if is_option else {"worker_concurrency": wanted}
+    with FastQ("sized", broker="memory://sized", set_as_current=False, changes=changes) as app:
+        worker = Worker(app, pool=pool, concurrency=wanted if is_option else None)
+        worker._configure()
+        assert worker.concurrency == slots
+
+
+def test_a_pool_that_can_end_no_task_says_so(caplog):
+    changes = {"worker_cancel_long_running_tasks_on_connection_loss": True}
+    changes |= {"worker_hijack_root_logger": False, "worker_redirect_stdouts": False}
+    for pool, says in (("solo", True), ("prefork", False)):
+        with FastQ("ends", broker="memory://ends", set_as_current=False, changes=changes) as app:
+            worker = Worker(app, pool=pool, concurrency=1)
+            worker.prepare()
+            worker._end()
+        assert (f"the {pool} pool can't end a task that runs" in caplog.text) == says
+
+
+def test_a_duplicate_is_what_has_succeeded(caplog):
+    with FastQ("dup", broker="memory://dup", backend="memory://dup", set_as_current=False) as app:
+        documents = {"done": b'{"status":"SUCCESS"}', "tried": b'{"status":"RETRY"}', "odd": b"?"}
+        app.backend.store([StoredResult(name, "", document) for name, document in documents.items()])
+        duplicates = Duplicates(app, app.backend)
+        suspects = [Delivery(Message("t", name, {}, b"", queue="q"), name, "q", 1) for name in documents]
+        suspects.append(Delivery(Message("t", "new", {}, b"", queue="q"), "new", "q", 1))
+        assert [each.tag for each in duplicates.among(suspects)] == ["done"]
+        app.backend.fetch = NoBroker().turn
+        assert duplicates.among(suspects) == []
+        assert "can't be told: nobody answers" in caplog.text

@@ -51,6 +51,7 @@ class Pool(ABC):
     name: ClassVar[str]
     keeps_soft_limits: ClassVar[bool]  # whether it can raise SoftTimeLimitExceeded in a task
     keeps_hard_limits: ClassVar[bool]  # whether it can end a task that does not cooperate
+    ends_tasks: ClassVar[bool] = False  # whether `end` does anything
     runs_inline: ClassVar[bool] = False  # whether `submit` runs the tasks itself, in the thread of the loop
 
     def __init__(self, app: Any, options: PoolOptions, waker: Waker) -> None:
@@ -88,6 +89,9 @@ class Pool(ABC):
     @abstractmethod
     def take_back(self) -> list[Delivery]:
         """Withdraw every delivery that has not started yet; they will not run here."""
+
+    def end(self, deliveries: Sequence[Delivery]) -> None:  # noqa: B027  (most pools can end no task)
+        """End these, which run and whose outcome no longer matters."""
 
     @abstractmethod
     def stop(self, *, force: bool = False) -> None:

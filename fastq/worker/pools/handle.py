@@ -39,6 +39,7 @@ class ChildHandle:
         self.is_ready = False  # it has said that it takes deliveries
         self.is_late = False  # it was killed for not saying so in time
         self.is_leaving = False  # it starts nothing more
+        self.is_unwanted = False  # it was killed because nobody needs what it ran
         self.overran: float | None = None  # the hard limit (seconds) for which it was killed
         self.hard_limit: tuple[int, float | None] = (-1, None)  # of the delivery at this position, in seconds
         self._end = 0  # the position that the next delivery gets

@@ -59,6 +59,7 @@ class PreforkPool(Pool):
     name = "prefork"
     keeps_soft_limits = True
     keeps_hard_limits = True
+    ends_tasks = True
 
     def __init__(self, app: Any, options: PoolOptions, waker: Waker) -> None:
         super().__init__(app, options, waker)
@@ -133,6 +134,12 @@ class PreforkPool(Pool):
         taken += self._backlog
         self._backlog.clear()
         return taken
+
+    def end(self, deliveries: Sequence[Delivery]) -> None:
+        for child in self._children:
+            running = child.running()
+            if running is not None and running[0] in deliveries and self._hold_and_kill(child):
+                child.is_unwanted = True
 
     def stop(self, *, force: bool = False) -> None:
         """End the children; `outcomes` and `take_back` then give what they left."""
@@ -260,10 +267,17 @@ class PreforkPool(Pool):
             if running is None:
                 continue
             limit = self._hard_limit(child)
-            if limit is not None and now - running[1] >= limit and (unstarted := child.hold()) is not None:
+            if limit is not None and now - running[1] >= limit and self._hold_and_kill(child):
                 child.overran = limit
-                self._backlog.extendleft(reversed(unstarted))
-                child.kill()
+
+    def _hold_and_kill(self, child: ChildHandle) -> bool:
+        """Kill *child* for the one task that it runs; False if it has just gone on to another."""
+        unstarted = child.hold()
+        if unstarted is None:
+            return False
+        self._backlog.extendleft(reversed(unstarted))
+        child.kill()
+        return True
 
     # -- life and death -----------------------------------------------------------------
 
@@ -338,7 +352,7 @@ class PreforkPool(Pool):
         """The outcome of what a child ran when it died."""
         if child.overran is not None:
             return self._tracer.timed_out(delivery, child.overran)
-        if self._is_stopping:
+        if self._is_stopping or child.is_unwanted:
             return self._tracer.interrupted(delivery)
         message = delivery.message
         assert message is not None
