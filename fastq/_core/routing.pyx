@@ -295,18 +295,34 @@ cdef class Bindings:
 # Kombu's binding sets
 # ---------------------------------------------------------------------------
 
-def kombu_topic_regex(str pattern) -> str:
-    """The regular expression that Kombu keeps for a topic *pattern*, character for character.
+def topic_regex(str pattern) -> str:
+    """A regular expression that Kombu's `re.match` finds in exactly the keys that a topic *pattern* admits.
 
-    It is part of the member's identity in the set, so its faults are kept: ``t.#`` does not
-    admit ``t``, and a wildcard inside a word goes into the expression as it is.
+    Kombu writes another one itself, by which ``t.#`` does not admit ``t`` and ``*`` no empty
+    word. It takes what it finds in the set, so with this one Celery's clients do right. Without
+    wildcards it is Kombu's own, for it is part of the member's identity.
     """
-    escaped = "".join([
-        char if char.isalnum() or char in ".#*" else "\\000" if char == "\0" else "\\" + char
-        for char in pattern
-    ])
-    words = [{"*": r"[^\.]+", "#": ".*?"}.get(word, word) for word in escaped.split(".")]
-    return "^" + r"\.".join(words) + "$"
+    cdef list words = _words(pattern)
+    cdef str word, regex = ""
+    cdef bint after_word = False  # whether what comes next is parted from it by a dot
+    if not words:
+        return "^$"
+    if all([word == "#" for word in words]):
+        return "^"
+    for word in words:
+        if word == "#":
+            # In front each word that it takes brings the dot behind it, later on the one before it.
+            regex += r"(?:\.[^.]*)*" if after_word else r"(?:[^.]*\.)*"
+            continue
+        regex += (r"\." if after_word else "") + ("[^.]*" if word == "*" else _escaped(word))
+        after_word = True
+    # The empty key has no words, and so not one that '*' could stand for.
+    cdef bint may_be_empty = all([word in ("*", "#", "") for word in words])
+    return ("^(?!$)" if may_be_empty else "^") + regex + "$"
+
+
+cdef str _escaped(str word):
+    return "".join([char if char.isalnum() else "\\000" if char == "\0" else "\\" + char for char in word])
 
 
 def kombu_member(str routing_key, str pattern, str queue) -> str:

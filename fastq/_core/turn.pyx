@@ -257,6 +257,8 @@ cdef class TurnCodec:
         return 0
 
     cdef int _put_message(self, Message message) except -1:
+        if not message.queue:  # it went out by pub/sub
+            return 0
         ready, delayed, step = self._destination(message.queue, message.priority)
         if message.due is None:
             self._put_all((b"P", ready, message.envelope(), delayed))

@@ -178,9 +178,12 @@ class Broker(ABC):
         """
         return self._exchanges.reached(exchange, exchange_type, routing_key, headers)
 
-    def _exchange(self, name: str, bound: Sequence[Bound]) -> Stored:
-        """Store the bindings *bound* of the exchange *name*, and read all that are stored."""
-        return Stored(bound[0].exchange_type if bound else "", bound)
+    def _exchange(self, name: str, exchange_type: str, bound: Sequence[Bound]) -> Stored:
+        """Store the bindings *bound* of the exchange *name*, and read all that are stored.
+
+        *exchange_type* is what this process has declared; empty: the one that is stored.
+        """
+        raise NotImplementedError(f"{type(self).__name__} keeps no exchanges")
 
     @abstractmethod
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:

@@ -52,8 +52,8 @@ class Known(NamedTuple):
 class Exchanges:
     """The exchanges of one store, as one process knows them. Safe over threads."""
 
-    def __init__(self, exchange: Callable[[str, Sequence[Bound]], Stored]) -> None:
-        """*exchange* stores bindings of an exchange and returns all that are stored."""
+    def __init__(self, exchange: Callable[[str, str, Sequence[Bound]], Stored]) -> None:
+        """*exchange* stores bindings of an exchange and returns all that are stored (`Broker._exchange`)."""
         self._exchange = exchange
         self._own: dict[str, list[Bound]] = {}  # bindings that this process has declared, by exchange
         self._known: dict[str, Known] = {}
@@ -78,7 +78,8 @@ class Exchanges:
         return self._read(exchange, exchange_type, now).bindings.route(routing_key, headers)
 
     def _read(self, exchange: str, exchange_type: str, now: float) -> Known:
-        stored = self._exchange(exchange, self._own.get(exchange, ()))
+        own = self._own.get(exchange, ())
+        stored = self._exchange(exchange, exchange_type or (own[-1].exchange_type if own else ""), own)
         wanted = exchange_type or stored.exchange_type or "direct"
         known = self._known.get(exchange)
         if known is not None and known.stored == stored and known.bindings.exchange_type == wanted:

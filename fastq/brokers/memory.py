@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from heapq import heapify
 from typing import TYPE_CHECKING
 
 from fastq._core.message import Action, Delivery, Message, Outcome
 from fastq.backends.base import StoredResult
 from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
+from fastq.brokers.exchanges import Bound, Stored, bindings_of
 from fastq.brokers.memory_store import Claim, Dead, Item, MemoryStore, Waiting, Worker, open_store
 from fastq.exceptions import OperationalError
 
@@ -58,6 +57,12 @@ class MemoryBroker(Broker):
         shared = backend if backend is not None and backend.shares_store_with(self) else None
         return MemoryConsumer(self._store, self.options, queues, worker, waker, shared)
 
+    def _exchange(self, name: str, exchange_type: str, bound: Sequence[Bound]) -> Stored:
+        with self._store.lock:
+            self._store.bind(name, bound)
+            stored = list(self._store.bindings[name])
+        return Stored(exchange_type or (stored[-1].exchange_type if stored else ""), stored)
+
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
         now = time.time()
         with self._store.lock:
@@ -88,12 +93,7 @@ class MemoryBroker(Broker):
 
     def purge(self, queue: str) -> int:
         with self._store.lock:
-            removed = len(self._store.take(queue, sys.maxsize))
-            kept = [entry for entry in self._store.delayed if entry[2].message.queue != queue]
-            removed += len(self._store.delayed) - len(kept)
-            heapify(kept)
-            self._store.delayed = kept
-        return removed
+            return self._store.purge(queue)
 
     def locate(self, task_id: str, queues: Iterable[str] = ()) -> TaskPlace | None:
         with self._store.lock:
@@ -157,6 +157,9 @@ class MemoryConsumer(Consumer):
         self._waker = waker
         self._backend = backend
         self._epoch = 0
+        declared = [options.queue(name) for name in queues]
+        self._bindings = bindings_of(declared)
+        self._private = frozenset(queue.name for queue in declared if queue.is_private)
         self._worker = Worker(worker, 0.0)
 
     def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
@@ -201,9 +204,11 @@ class MemoryConsumer(Consumer):
     def _renew(self) -> None:
         if self._worker is not self._store.workers.get(self._epoch):
             self.lost += [claim.delivery for claim in self._worker.claims.values()]
-            self._worker = Worker(self._node, 0.0)
+            self._worker = Worker(self._node, 0.0, self._private)
             self._epoch = next(self._store.serials)
             self._store.workers[self._epoch] = self._worker
+            for exchange, bound in self._bindings.items():
+                self._store.bind(exchange, bound)
         self._worker.lease_until = time.monotonic() + self._options.lease
 
     def _settle(self, outcome: Outcome) -> None:
@@ -260,4 +265,5 @@ class MemoryConsumer(Consumer):
                     else:
                         cause = f"{self._node} was stopped"
                         self._store.put_back(claim.item, self._options.max_redeliveries, cause)
+                self._store.drop_private(self._worker)
             self._worker.claims.clear()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastq._core.message import Delivery, Message
 from fastq.brokers.base import TaskPlace
+from fastq.brokers.exchanges import Bound
 from fastq.brokers.priority import STEPS, priority_step
 from fastq.brokers.redelivery import death_reason
 
@@ -47,11 +49,12 @@ class Claim:
 class Worker:
     """A consumer's hold on its claims."""
 
-    __slots__ = ("claims", "lease_until", "node")
+    __slots__ = ("claims", "lease_until", "node", "private")
 
-    def __init__(self, node: str, lease_until: float) -> None:
+    def __init__(self, node: str, lease_until: float, private: frozenset[str] = frozenset()) -> None:
         self.node = node
         self.lease_until = lease_until  # monotonic seconds
+        self.private = private  # names of the queues that go with it
         self.claims: dict[int, Claim] = {}  # by tag
 
 
@@ -83,6 +86,7 @@ class MemoryStore:
         self.workers: dict[int, Worker] = {}  # by epoch
         self.waiting: list[Waiting] = []
         self.serials = count(1)
+        self.bindings: defaultdict[str, list[Bound]] = defaultdict(list)  # by exchange
 
     def put(self, item: Item, now: float, due: float | None = None) -> None:
         """Put *item* at the tail of its queue, or the schedule if *due* is after *now*; wake who waits."""
@@ -137,6 +141,32 @@ class MemoryStore:
                     self.put_back(claim.item, limit, f"the lease of {worker.node} ran out")
                 else:
                     self.put_first(claim.item)
+
+            self.drop_private(worker)
+
+    def bind(self, exchange: str, bound: Iterable[Bound]) -> None:
+        """Store bindings of *exchange*; those that it has already take their place at the end."""
+        kept = self.bindings[exchange]
+        for each in bound:
+            if each in kept:
+                kept.remove(each)
+            kept.append(each)
+
+    def drop_private(self, gone: Worker) -> None:
+        """Delete the queues that were the *gone* worker's alone."""
+        for queue in gone.private.difference(*(worker.private for worker in self.workers.values())):
+            for exchange, bound in self.bindings.items():
+                self.bindings[exchange] = [each for each in bound if each.queue != queue]
+            self.purge(queue)
+
+    def purge(self, queue: str) -> int:
+        """Remove what is ready or delayed in *queue*; returns how many messages that were."""
+        removed = len(self.take(queue, sys.maxsize))
+        kept = [entry for entry in self.delayed if entry[2].message.queue != queue]
+        removed += len(self.delayed) - len(kept)
+        heapify(kept)
+        self.delayed = kept
+        return removed
 
     def head(self, queue: str) -> Item:
         """The next item of *queue*, which has one."""

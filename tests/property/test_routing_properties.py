@@ -3,9 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.transport.virtual import exchange as kombu_exchange
 from reference import routing as reference
 
-from fastq._core.routing import Bindings, headers_match, topic_matches
+from fastq._core.routing import Bindings, headers_match, topic_matches, topic_regex
 
 PLAIN = st.sampled_from(["a", "b", "ab", ""])
 KEYS = st.lists(PLAIN | st.sampled_from(["*", "#"]), max_size=6).map(".".join)
@@ -21,6 +22,12 @@ CHANGES = st.lists(st.tuples(st.booleans(), QUEUES, PATTERNS, ARGUMENTS), max_si
 @given(PATTERNS, KEYS)
 def test_topic_matches_as_the_reference(pattern, key):
     assert topic_matches(pattern, key) == reference.topic_matches(pattern, key)
+
+
+@given(PATTERNS, KEYS)
+def test_kombu_matches_what_is_stored_for_it_as_the_reference(pattern, key):
+    kombus = kombu_exchange.TopicExchange(channel=None)
+    assert bool(kombus._match(topic_regex(pattern), key)) == reference.topic_matches(pattern, key)
 
 
 @given(ARGUMENTS, HEADERS)

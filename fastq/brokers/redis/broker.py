@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fastq._core.message import Message
 from fastq._core.publish import pack_publishes
-from fastq._core.resp import pack
+from fastq._core.resp import Argument, pack, pack_many
 from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
+from fastq.brokers.exchanges import Bound, Stored
 from fastq.brokers.failover import split_urls
-from fastq.brokers.redis import inspection, keys
+from fastq.brokers.redis import exchanges, inspection, keys
 from fastq.brokers.redis.connection import Connection, ConnectionPool, ServerRefused, checked
 from fastq.brokers.redis.endpoint import Endpoint, parse_endpoint
 from fastq.brokers.redis.layout import Layout
@@ -34,7 +35,8 @@ class RedisBroker(Broker):
         # Several sentinels lead to one server.
         urls = [url] if url.startswith("sentinel:") else split_urls(url)
         self._servers = Servers(urls, self._parse, options.failover_strategy)
-        self.layout = Layout(options.transport_options)
+        self.layout = Layout(options.transport_options, self._servers.endpoint.db)
+        self._channels: dict[str, list[str]] = {}  # of exchanges to which Celery's workers listen
         limits = (options.pool_limit, options.transport_options.get("max_connections"))
         self._pool = ConnectionPool(
             self._servers.endpoint,
@@ -80,7 +82,21 @@ class RedisBroker(Broker):
         from fastq.brokers.redis.consumer import RedisConsumer
 
         shared = backend if isinstance(backend, RedisBackend) and backend.shares_store_with(self) else None
-        return RedisConsumer(self._servers, self.layout, self.options, queues, worker, waker, shared)
+        return RedisConsumer(
+            self._servers, self.layout, self.options, queues, worker, waker, shared, self.publications
+        )
+
+    def publications(self, message: Message) -> list[list[Argument]]:
+        """The commands that send *message*, which has an exchange and no queue, to Celery's workers."""
+        return exchanges.publications(message, self._channels.get(message.exchange, ()))
+
+    def _exchange(self, name: str, exchange_type: str, bound: Sequence[Bound]) -> Stored:
+        stored, self._channels[name] = self._run(
+            lambda connection, left: exchanges.exchange(
+                connection, self.layout, name, exchange_type, bound, left
+            )
+        )
+        return stored
 
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
         """Count the lists, claims, schedules and dead sets of the known queues and of *names*."""
@@ -135,7 +151,11 @@ class RedisBroker(Broker):
 
     def _pack(self, messages: Sequence[Message]) -> list[tuple[bytes, int, int]]:
         """The writes that publish *messages*, as `pack_publishes` has them."""
-        writes = pack_publishes(messages, self.layout.destination)
+        copies = [message for message in messages if message.queue]
+        writes = pack_publishes(copies, self.layout.destination)
+        if len(copies) < len(messages):
+            told = [each for message in messages if not message.queue for each in self.publications(message)]
+            writes.append((pack_many(told), len(told), 0))
         fresh = self.layout.fresh_queues()
         if fresh:
             # A user who may not write the registry can publish all the same.

@@ -9,14 +9,16 @@ import random
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastq._core.message import Action, Delivery, Outcome
+from fastq._core.message import Action, Delivery, Message, Outcome
 from fastq._core.resp import Argument
 from fastq._core.turn import TurnCodec
 from fastq.brokers.base import BrokerOptions, Consumer
-from fastq.brokers.redis import keys
+from fastq.brokers.exchanges import bindings_of
+from fastq.brokers.redis import bindings, keys
+from fastq.brokers.redis.broadcasts import Broadcasts
 from fastq.brokers.redis.connection import Connection, ServerRefused, checked
 from fastq.brokers.redis.layout import Layout
 from fastq.brokers.redis.scripts import is_unknown, run_script, script
@@ -68,7 +70,9 @@ class RedisConsumer(Consumer):
         worker: str,
         waker: Waker,
         backend: RedisBackend | None,
+        publications: Callable[[Message], list[list[Argument]]],
     ) -> None:
+        """*publications* gives the commands that send a message without a queue."""
         self.lost: list[Delivery] = []
         self.commits_results = backend is not None
         self._servers = servers
@@ -82,6 +86,11 @@ class RedisConsumer(Consumer):
         self._rotates = options.transport_options.get("queue_order_strategy", "round_robin") == "round_robin"
         if options.transport_options.get("queue_order_strategy") == "sorted":
             self._queues.sort()
+        self._publications = publications
+        declared = [options.queue(name) for name in queues]
+        self._bindings = bindings_of(declared)
+        self._private = [queue.name for queue in declared if queue.is_private]
+        self._broadcasts = Broadcasts(layout, self._bindings)
         self._connection: Connection | None = None
         self._adopted: list[Delivery] = []  # claimed by a turn whose reply was lost
         self._committed: list[Outcome] = []  # have taken effect in a call of `turn` that failed afterwards
@@ -188,6 +197,8 @@ class RedisConsumer(Consumer):
             if now >= self._restore_at:
                 self._adopt_posted(connection)
                 self._restore_expired(connection, now)
+            if self._broadcasts:
+                self._take_broadcasts(connection)
             is_told = not self._is_quiet and (now >= self._look_at or timeout <= 0)
             looks = room > 0 and (is_told or now >= self._due_at)
             if outcomes or looks or self._posted or now >= self._renew_at:
@@ -208,9 +219,16 @@ class RedisConsumer(Consumer):
         self, connection: Connection, outcomes: Sequence[Outcome], room: int, waits: bool, now: float
     ) -> list[Delivery]:
         """Post a turn, and take in what an earlier one, or else this one, has claimed."""
+        told: list[list[Argument]] = []
         for outcome in outcomes:
             for message in outcome.follow or ():
-                self._layout.destination(message.queue, message.priority)
+                if message.queue:
+                    self._layout.destination(message.queue, message.priority)
+                else:
+                    told += self._publications(message)
+        if told:
+            self._adopt_posted(connection)
+            connection.call_many(told, self._patience)
         fresh = self._layout.fresh_queues()
         if fresh:
             self._adopt_posted(connection)
@@ -300,7 +318,9 @@ class RedisConsumer(Consumer):
             if not is_unknown(exc):
                 raise
             reply = self._ask_again(connection)
-        # Pushes in front of the reply tell of what the script has seen already.
+        # Pushes in front of the reply tell of what the script has seen already, unless they are messages.
+        for push in connection.replies.pushes:
+            self._broadcasts.hear(push)
         connection.replies.pushes.clear()
         return reply
 
@@ -377,6 +397,15 @@ class RedisConsumer(Consumer):
             if push[0] == b"invalidate" and (push[1] is None or not self._watched.isdisjoint(push[1])):
                 self._is_quiet = False
                 self._is_told = True
+            elif self._broadcasts.hear(push):
+                self._is_quiet = False
+
+    def _take_broadcasts(self, connection: Connection) -> None:
+        """Put what was heard by pub/sub into our queues, and look there."""
+        self._adopt_posted(connection)
+        self._broadcasts.deliver(connection, self._patience)
+        self._is_quiet = False  # the server does not tell us of our own changes
+        self._look_at = 0.0
 
     # -- epochs and connections ---------------------------------------------------------------
 
@@ -450,11 +479,16 @@ class RedisConsumer(Consumer):
             # NOLOOP: what this worker changes itself it need not be told.
             reply = connection.call_many([["CLIENT", "TRACKING", "ON", "NOLOOP"]], self._patience)[0]
             self._is_tracked = reply == b"OK"  # a proxy may refuse: look now and then instead
+            self._broadcasts.subscribe(connection, self._patience)
 
     def _register(self, connection: Connection) -> None:
         """Write down who this epoch is and how to restore its claims, and take the lease."""
         prefix = self._layout.prefix
-        known = {"name": self._worker, "queues": [self._restoring(queue) for queue in self._own]}
+        known = {
+            "name": self._worker,
+            "queues": [self._restoring(queue) for queue in self._own],
+            "private": bindings.private_keys(self._layout, self._bindings, self._private),
+        }
         run_script(
             connection,
             "register.lua",
@@ -462,6 +496,7 @@ class RedisConsumer(Consumer):
             [self._epoch, self._lease_ms, json.dumps(known)],
             self._patience,
         )
+        bindings.bind(connection, self._layout, self._bindings, self._private, self._epoch, self._patience)
         # For people's lists alone: a user who may not write it can work all the same.
         connection.call_many([["SADD", keys.queues(prefix), *self._queues]], self._patience)
         self._is_registered = True

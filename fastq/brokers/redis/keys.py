@@ -60,6 +60,34 @@ def queues(prefix: str) -> str:
     return f"{prefix}fastq:queues"
 
 
+def exchanges(prefix: str) -> str:
+    """Hash of exchange to its type, which Celery's processes know by declaring it."""
+    return f"{prefix}fastq:exchanges"
+
+
+def bindings(prefix: str, exchange: str) -> str:
+    """Hash of the bindings of a fanout or headers exchange: JSON ``[queue, key, arguments]`` to its owner.
+
+    That is the epoch of the one worker whose queue it is, or empty.
+    """
+    return f"{prefix}fastq:bindings:{exchange}"
+
+
+def heard(prefix: str, queue: str, tag: str) -> str:
+    """Mark, for a minute, that a worker of *queue* has put the broadcast *tag* into it."""
+    return f"{prefix}fastq:{{{queue}}}:heard:{tag}"
+
+
+def kombu_bindings(prefix: str, exchange: str) -> str:
+    """Celery's set of the bindings of a direct or topic exchange (§3.5)."""
+    return f"{prefix}_kombu.binding.{exchange}"
+
+
+def kombu_permanent_bindings(prefix: str, exchange: str) -> str:
+    """Those of that set that do not expire."""
+    return f"{prefix}_kombu.binding_permanent.{exchange}"
+
+
 def result(prefix: str, task_id: str) -> str:
     """Celery's result document, and the channel that announces it."""
     return f"{prefix}celery-task-meta-{task_id}"

@@ -14,12 +14,15 @@ DEFAULT_SEP = "\x06\x16"
 
 
 class Layout:
-    """Celery's ``global_keyprefix``, ``priority_steps`` and ``sep``, and the keys that follow from them."""
+    """Celery's ``global_keyprefix``, ``priority_steps`` and the like, and the keys that follow from them."""
 
-    def __init__(self, transport_options: Mapping[str, Any]) -> None:
+    def __init__(self, transport_options: Mapping[str, Any], db: int = 0) -> None:
+        """*db* is the number of the database, which the names of channels hold."""
         self.prefix = str(transport_options.get("global_keyprefix") or "")
         self.sep = str(transport_options.get("sep") or DEFAULT_SEP)
         self.steps = _steps(transport_options.get("priority_steps"))
+        self._fanout_prefix = _fanout_prefix(transport_options.get("fanout_prefix", True), db)
+        self._fanout_keys = bool(transport_options.get("fanout_patterns", True))
         self._destinations: dict[tuple[str, int | None], tuple[bytes, bytes, bytes]] = {}
         self._fresh: set[str] = set()
 
@@ -51,6 +54,11 @@ class Layout:
         """The ready lists of *queue*, the most urgent first."""
         return [keys.ready(self.prefix, queue, step, self.sep).encode() for step in self.steps]
 
+    def channel(self, exchange: str, routing_key: str) -> str:
+        """The channel of what is published to a fanout exchange (§3.8)."""
+        name = f"{self.prefix}{self._fanout_prefix}{exchange}"
+        return f"{name}/{routing_key}" if routing_key and self._fanout_keys else name
+
     def queue_keys(self, queue: str, epoch: str) -> QueueKeys:
         """The keys of *queue* for the worker *epoch*."""
         prefix = self.prefix
@@ -63,6 +71,12 @@ class Layout:
             keys.dead(prefix, queue).encode(),
             keys.dead_entries(prefix, queue).encode(),
         )
+
+
+def _fanout_prefix(configured: Any, db: int) -> str:
+    if not configured:
+        return ""
+    return (configured if isinstance(configured, str) else "/{db}.").format(db=db)
 
 
 def _steps(configured: Any) -> tuple[int, ...]:

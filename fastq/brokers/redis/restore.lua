@@ -59,6 +59,20 @@ local function restore_worker(epoch, now)
     for _, queue in ipairs(worker.queues) do
       if not restore_queue(queue, worker, now) then return false end
     end
+    -- The queues that were its alone, unless another of that name has taken their bindings over.
+    for _, queue in ipairs(worker.private or {}) do
+      local is_own = false
+      for _, binding in ipairs(queue.bindings) do
+        if redis.call('HGET', binding[1], binding[2]) == epoch then
+          redis.call('HDEL', binding[1], binding[2])
+          is_own = true
+        end
+      end
+      if is_own then
+        redis.call('DEL', unpack(queue.keys))
+        redis.call('SREM', queue.registry, queue.name)
+      end
+    end
     redis.call('HDEL', workers, epoch)
   end
   redis.call('ZREM', leases, epoch)

@@ -14,6 +14,8 @@ from fastq.brokers.redis.connection import Connection, ServerRefused
 # The helpers that stand in front of each script.
 HELPERS = {
     "register.lua": ("envelope.lua",),
+    "bind.lua": ("envelope.lua",),
+    "broadcast.lua": (),
     "recover.lua": ("envelope.lua",),
     "turn.lua": ("envelope.lua", "results.lua"),
     "restore.lua": ("envelope.lua",),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastq._core.message import Message, decode_envelope
 from fastq.brokers.base import Broker, BrokerOptions, DeadMessage, QueueInfo, TaskPlace
-from fastq.brokers.sqlite import moves
+from fastq.brokers.exchanges import Bound, Stored
+from fastq.brokers.sqlite import bindings, moves
 from fastq.brokers.sqlite.statements import SQL
 from fastq.brokers.sqlite.store import Store, database_path
 from fastq.exceptions import DecodeError
@@ -55,6 +56,16 @@ class SQLiteBroker(Broker):
         shared = backend if backend is not None and backend.shares_store_with(self) else None
         return SQLiteConsumer(self._store, self.options, queues, worker, waker, shared)
 
+    def _exchange(self, name: str, exchange_type: str, bound: Sequence[Bound]) -> Stored:
+        with self._store.lent() as db:
+            stored = bindings.read(db, name, exchange_type)
+        fresh = [each for each in bound if each not in stored.bound]
+        if fresh:
+            with self._store.writing() as db:
+                bindings.store(db, name, fresh)
+                stored = bindings.read(db, name, exchange_type)
+        return stored
+
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
         now = time.time()
         with self._store.lent() as db:
@@ -75,12 +86,7 @@ class SQLiteBroker(Broker):
 
     def purge(self, queue: str) -> int:
         with self._store.writing() as db:
-            count = db.execute(SQL["purge_ready"], (queue,)).rowcount
-            db.execute(SQL["purge_ready_rows"], (queue,))
-            delayed = db.execute(SQL["delayed_of"], (queue,)).fetchall()
-            db.executemany(SQL["delete_delayed"], delayed)
-            db.executemany(SQL["delete_message"], [(number,) for _, number in delayed])
-        return count + len(delayed)
+            return moves.purge(db, queue)
 
     def locate(self, task_id: str, queues: Iterable[str] = ()) -> TaskPlace | None:
         # SQLite finds the bytes far faster than Python reads envelopes. An id that JSON may have

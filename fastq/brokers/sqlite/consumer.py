@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastq._core.message import Action, Delivery, Outcome, decode_delivery
 from fastq.backends.base import StoredResult
 from fastq.brokers.base import BrokerOptions, Consumer
-from fastq.brokers.sqlite import documents, moves
+from fastq.brokers.exchanges import bindings_of
+from fastq.brokers.sqlite import bindings, documents, moves
 from fastq.brokers.sqlite.pause import Pause
 from fastq.brokers.sqlite.statements import SQL
 from fastq.brokers.sqlite.store import Store
@@ -71,6 +72,10 @@ class SQLiteConsumer(Consumer):
         self._node = worker
         self._pause = Pause(waker)
         self._results = None if backend is None else backend.options
+        declared = [options.queue(name) for name in queues]
+        self._bindings = bindings_of(declared)
+        self._private = frozenset(queue.name for queue in declared if queue.is_private)
+        self._is_bound = not self._bindings
         self._db: Connection | None = None
         self._version = -1  # PRAGMA data_version: changes when another connection commits
         self._look = SQL["look"].format(queues=", ".join("?" * len(self._queues)))
@@ -147,8 +152,13 @@ class SQLiteConsumer(Consumer):
             (room > 0 and self._has_ready)
             or now >= self._next_due
             or (now >= self._next_expiry and not self._clock_jumped(now))
-            or (bool(self._held) and now >= self._renew_at)
+            or (self._keeps_lease() and now >= self._renew_at)
+            or not self._is_bound
         )
+
+    def _keeps_lease(self) -> bool:
+        """Whether something of ours ends with our lease: claims, or queues that are ours alone."""
+        return bool(self._held) or bool(self._private)
 
     def _clock_jumped(self, now: float) -> bool:
         """Whether the wall clock was set forward, or the machine slept, less than a lease ago.
@@ -182,10 +192,14 @@ class SQLiteConsumer(Consumer):
             ready = _take(db, self._queues, room)
             epoch = self._epoch if is_alive else 0
             renews = bool(ready) or (is_alive and (bool(outcomes) or now >= self._renew_at))
+            renews = renews or (bool(self._private) and not is_alive)
             if renews:
                 epoch = self._renew(db, epoch, now)
+            if not self._is_bound or (self._private and not is_alive):
+                bindings.store_all(db, self._bindings, self._private, epoch)
             db.executemany(SQL["claim"], [(row.number, epoch) for row in ready])
         self._version = -1  # our own commits do not show in data_version
+        self._is_bound = True
         self._epoch = epoch
         if renews:
             self._renew_at = now + self._options.lease * RENEW_AFTER
@@ -210,6 +224,7 @@ class SQLiteConsumer(Consumer):
         if not self._clock_jumped(now):
             for worker, node in db.execute(SQL["expired_workers"], (now, self._epoch)).fetchall():
                 moves.restore(db, worker, node, self._options.max_redeliveries, now)
+                bindings.drop_private(db, worker)
 
     def _renew(self, db: Connection, epoch: int, now: float) -> int:
         """Renew the lease of *epoch*, 0 for a new one; returns the epoch."""
@@ -289,10 +304,12 @@ class SQLiteConsumer(Consumer):
                         moves.give_back(db, back)
                         cause = f"{self._node} was stopped"
                         moves.redeliver(db, counted, self._options.max_redeliveries, now, cause)
+                        bindings.drop_private(db, self._epoch)
                         db.execute(SQL["delete_worker"], (self._epoch,))
         finally:
             self._disconnect()
         self._epoch = 0
+        self._is_bound = not self._bindings
         self._held.clear()
 
 

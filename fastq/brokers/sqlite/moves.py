@@ -121,6 +121,16 @@ def revive(db: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
     _to_tail(db, ids, now, redelivered=0)
 
 
+def purge(db: sqlite3.Connection, queue: str) -> int:
+    """Remove what is ready or delayed in *queue*; returns how many messages that were."""
+    count = db.execute(SQL["purge_ready"], (queue,)).rowcount
+    db.execute(SQL["purge_ready_rows"], (queue,))
+    delayed = db.execute(SQL["delayed_of"], (queue,)).fetchall()
+    db.executemany(SQL["delete_delayed"], delayed)
+    db.executemany(SQL["delete_message"], [(number,) for _, number in delayed])
+    return count + len(delayed)
+
+
 def _to_tail(db: sqlite3.Connection, ids: Sequence[int], now: float, redelivered: int | None = None) -> None:
     if not ids:
         return

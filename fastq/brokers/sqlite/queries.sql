@@ -3,7 +3,7 @@
 -- ---- the file ----
 
 -- name: is_created
-SELECT 1 FROM sqlite_master WHERE name = 'fastq_counters'
+SELECT 1 FROM sqlite_master WHERE name = 'fastq_bindings'
 
 -- name: schema_version
 SELECT value FROM fastq_counters WHERE name = 'schema'
@@ -123,6 +123,25 @@ DELETE FROM fastq_workers WHERE id = ?
 SELECT c.id, c.started OR m.redelivered = 0
 FROM fastq_claims AS c JOIN fastq_messages AS m USING (id)
 WHERE c.worker = ? ORDER BY c.id
+
+-- ---- bindings (bindings.py) ----
+
+-- name: bind
+-- (exchange, queue, routing key, arguments, type, worker id or null)
+INSERT INTO fastq_bindings (exchange, queue, routing_key, arguments, type, worker) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET type = excluded.type, worker = excluded.worker
+
+-- name: bindings
+-- (exchange)
+SELECT type, queue, routing_key, arguments FROM fastq_bindings WHERE exchange = ?
+
+-- name: private_queues
+-- (worker id): those that are its alone
+SELECT DISTINCT queue FROM fastq_bindings WHERE worker = ?
+
+-- name: unbind
+-- (worker id)
+DELETE FROM fastq_bindings WHERE worker = ?
 
 -- ---- looking and clearing up (broker.py) ----
 

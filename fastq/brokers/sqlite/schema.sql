@@ -61,6 +61,18 @@ CREATE TABLE IF NOT EXISTS fastq_results (
 CREATE INDEX IF NOT EXISTS fastq_results_hash ON fastq_results (hash);
 CREATE INDEX IF NOT EXISTS fastq_results_expires ON fastq_results (expires) WHERE expires IS NOT NULL;
 
+-- What exchanges bring to which queues. Those of a queue that is one worker's alone end with that worker.
+CREATE TABLE IF NOT EXISTS fastq_bindings (
+    exchange TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    routing_key TEXT NOT NULL,
+    arguments TEXT NOT NULL,           -- a JSON object, its names sorted
+    type TEXT NOT NULL,                -- of the exchange
+    worker INTEGER,                    -- null: nobody's own
+    PRIMARY KEY (exchange, queue, routing_key, arguments)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS fastq_bindings_worker ON fastq_bindings (worker) WHERE worker IS NOT NULL;
+
 CREATE TABLE IF NOT EXISTS fastq_counters (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
