@@ -3,6 +3,7 @@
 import json
 import os
 
+from interop_queues import declared
 from interop_tasks import KIND, define
 
 settings = json.loads(os.environ["INTEROP_SETTINGS"])
@@ -18,5 +19,7 @@ else:
 
     app = FastQ("proj")
 
+if "task_queues" in settings:
+    settings["task_queues"] = declared(KIND, settings["task_queues"])
 app.conf.update(settings)
 define(app, ignore=Ignore, reject=Reject)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from interop_queues import declared
 from interop_tasks import define
 
 from fastq import FastQ
@@ -88,6 +89,15 @@ class Fleet:
         if key not in self.clients:
             self.clients[key] = _client(kind, self.settings(kind, variant))
         return self.clients[key]
+
+    def declaring(self, kind: str, rows: list[list[str]], **settings: Any) -> Any:
+        """One more client's app of *kind*, which declares the queues *rows*."""
+        queues = {"task_queues": declared(kind, rows)} if rows else {}
+        # Celery's clients share their connections: none is closed before the end.
+        app = self.clients[kind, f"queues {len(self.clients)}"] = _client(
+            kind, {**self.settings(kind, "plain"), **settings, **queues}
+        )
+        return app
 
     def serve(self, kind: str, variant: str = "plain") -> str:
         """See that a worker of *kind* runs; returns the queue that no other worker serves."""
