@@ -5,7 +5,7 @@ cdef class TopicNode:
     cdef dict children         # word -> TopicNode; '*' and '#' have places of their own
     cdef TopicNode star
     cdef TopicNode hash
-    cdef dict queues           # queue -> place of its binding in the table's order
+    cdef dict queues           # those that end here, as keys
     cdef bint is_hash          # this place is behind a '#', which may swallow more words
     cdef uint64_t visited      # the last step of a routing that came by here
 
@@ -17,11 +17,10 @@ cdef class TopicNode:
 
 cdef class Bindings:
     cdef readonly str exchange_type
-    cdef dict _by_key          # direct: routing key -> {queue: place}
-    cdef dict _all             # fanout: (queue, pattern) -> place; topic: the same, to know what is bound
+    cdef dict _by_key          # direct: routing key -> queues, as keys
+    cdef dict _all             # (queue, pattern) of every binding but those by headers, as keys
     cdef list _headers         # headers: HeaderBinding, in binding order
     cdef TopicNode _root
-    cdef uint64_t _places      # how many bindings were ever made: the place of the next one
     cdef uint64_t _step        # how many steps all routings so far took
 
     cdef list _route_topic(self, list words)

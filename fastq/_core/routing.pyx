@@ -4,8 +4,6 @@ Also the members of Kombu's binding sets on Redis (docs/PROTOCOL.md §3.5). A ro
 is words joined by dots; as on RabbitMQ the empty key has no words, and ``a.`` has two.
 """
 
-from operator import itemgetter
-
 cimport cython
 
 from fastq.exceptions import DecodeError
@@ -15,8 +13,6 @@ HEADER_MATCHES = ("all", "any", "all-with-x", "any-with-x")
 
 # Between the parts of a member of Kombu's binding sets.
 KOMBU_SEPARATOR = "\x06\x16"
-
-cdef object _place = itemgetter(1)
 
 
 # ---------------------------------------------------------------------------
@@ -154,24 +150,22 @@ cdef int _enter(TopicNode node, list active, uint64_t step) except -1:
     return 0
 
 
-cdef list _in_order(list nodes):
-    """The queues that end at *nodes*, each once, by the place of its first binding."""
+cdef list _queues_at(list nodes):
+    """The queues that end at *nodes*, each once."""
     cdef TopicNode node
-    cdef dict found = {}
-    cdef bint is_sorted = True
+    cdef dict first = None, found = None
     for node in nodes:
         if not node.queues:
             continue
-        if not found:
-            found = node.queues  # in the order of its bindings, as all these maps are
+        if first is None:
+            first = node.queues
             continue
-        if is_sorted:
-            found = found.copy()
-            is_sorted = False
-        for queue, place in node.queues.items():
-            if found.get(queue, place) >= place:
-                found[queue] = place
-    return list(found) if is_sorted else [queue for queue, _ in sorted(found.items(), key=_place)]
+        if found is None:
+            found = first.copy()
+        found.update(node.queues)
+    if first is None:
+        return []
+    return list(first if found is None else found)
 
 
 @cython.final
@@ -208,11 +202,10 @@ cdef class Bindings:
             return
         if self.exchange_type == "direct":
             queues = self._by_key.setdefault(pattern, {})
-            queues[queue] = self._places
+            queues[queue] = None
         elif self.exchange_type == "topic":
-            self._make_node(pattern).queues[queue] = self._places
-        self._all[queue, pattern] = self._places
-        self._places += 1
+            self._make_node(pattern).queues[queue] = None
+        self._all[queue, pattern] = None
 
     def unbind(self, str queue, str pattern="", dict arguments=None) -> bool:
         """Undo the `bind` of the same arguments; return whether there was one."""
@@ -223,8 +216,9 @@ cdef class Bindings:
             if at >= 0:
                 del self._headers[at]
             return at >= 0
-        if self._all.pop((queue, pattern), None) is None:
+        if (queue, pattern) not in self._all:
             return False
+        del self._all[queue, pattern]
         if self.exchange_type == "direct":
             queues = self._by_key[pattern]
             del queues[queue]
@@ -235,7 +229,7 @@ cdef class Bindings:
         return True
 
     cpdef list route(self, str routing_key, dict headers=None):
-        """The queues that get a message of *routing_key* and *headers*: each once, in binding order."""
+        """The queues that get a message of *routing_key* and *headers*, each once."""
         if self.exchange_type == "direct":
             return list(self._by_key.get(routing_key, ()))
         if self.exchange_type == "topic":
@@ -260,7 +254,7 @@ cdef class Bindings:
                 if node.is_hash:  # it swallows this word as well
                     _enter(node, following, self._step)
             active = following
-        return _in_order(active)
+        return _queues_at(active)
 
     cdef TopicNode _make_node(self, str pattern):
         cdef TopicNode node = self._root

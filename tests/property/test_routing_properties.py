@@ -46,5 +46,5 @@ def test_a_table_routes_as_the_reference(exchange_type, changes, keys, headers):
         else:
             assert table.unbind(queue, pattern, arguments) == expected.unbind(queue, pattern, arguments)
         for key in keys:
-            assert table.route(key, headers) == expected.route(key, headers)
+            assert sorted(table.route(key, headers)) == sorted(expected.route(key, headers))
     assert len(table) == len(expected.bound)

@@ -48,14 +48,14 @@ def test_many_hashes_do_not_multiply_the_work():
     assert table.route(key + ".b") == []
 
 
-def test_a_queue_comes_once_and_in_the_order_of_its_first_binding():
+def test_a_queue_comes_once_however_many_of_its_bindings_match():
     table = Bindings("topic")
     table.bind("late", "a.b")
     table.bind("early", "#")
     table.bind("late", "a.*")
     table.bind("third", "*.b")
-    assert table.route("a.b") == ["late", "early", "third"]
-    assert table.route("a.c") == ["early", "late"]
+    assert sorted(table.route("a.b")) == ["early", "late", "third"]
+    assert sorted(table.route("a.c")) == ["early", "late"]
 
 
 def test_unbinding_leaves_no_trace():
