@@ -100,11 +100,12 @@ class Consumer(ABC):
         """
 
     @abstractmethod
-    def mark_started(self, deliveries: Sequence[Delivery]) -> None:
-        """Record that these are about to run, before they do.
+    def mark_started(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Record that these are about to run, before they do; returns those that may.
 
         Called for redelivered messages only: it tells a message that kills its worker from
         those that only lay in the same worker's hands, so that only the former is counted up.
+        What may not run was settled: it comes again, marked, from the tail of its queue.
         """
 
     def unclaim(self) -> None:  # noqa: B027  (most consumers have nothing to do here)

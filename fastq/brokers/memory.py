@@ -249,11 +249,12 @@ class MemoryConsumer(Consumer):
                 taken.append(delivery)
         return taken
 
-    def mark_started(self, deliveries: Sequence[Delivery]) -> None:
+    def mark_started(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         with self._store.lock:
             for each in deliveries:
                 if each.tag in self._worker.claims:
                     self._worker.claims[each.tag].is_started = True
+        return list(deliveries)
 
     def close(self, unstarted: Sequence[Delivery] = ()) -> None:
         tags = {each.tag for each in unstarted}

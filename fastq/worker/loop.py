@@ -314,13 +314,14 @@ class Loop:
             return []
         try:
             assert self._consumer is not None
-            self._consumer.mark_started(starting)
+            started = self._consumer.mark_started(starting)
         except OperationalError as exc:
             self._suspects.extendleft(reversed(starting))
             self._back_off(exc)
             return []
-        self._suspects_running.update(map(id, starting))
-        return starting
+        self._window.settle(len(starting) - len(started))
+        self._suspects_running.update(map(id, started))
+        return started
 
     def _free_slots(self) -> int:
         """How many suspects may start now."""

@@ -30,6 +30,7 @@ class FakeConsumer:
         self.turns = []
         self.timeouts = []
         self.started = []
+        self.sent_back = set()  # tags of redelivered messages that may not run
         self.lost = []
         self.closed_with = None
 
@@ -46,6 +47,7 @@ class FakeConsumer:
 
     def mark_started(self, deliveries):
         self.started.append([delivery.tag for delivery in deliveries])
+        return [delivery for delivery in deliveries if delivery.tag not in self.sent_back]
 
     def unclaim(self):
         pass
@@ -265,6 +267,16 @@ def test_a_freed_slot_starts_the_next_redelivered_message_before_the_turn_waits(
     consumer, _ = serve(app, [suspects, [], [delivery(9)]])
     assert consumer.started == [[0], [1]]
     assert consumer.timeouts[1] == 0.0 and consumer.timeouts[2] > 1.0
+
+
+def test_a_redelivered_message_that_was_sent_back_keeps_neither_slot_nor_place(app):
+    consumer = FakeConsumer([[delivery(1, redelivered=1)], [delivery(2, redelivered=1)]])
+    consumer.sent_back = {1}
+    pool = FakePool()
+    run_loop(app, consumer, pool)
+    assert [each.tag for each in pool.submitted] == [2]
+    assert [outcome.delivery.tag for outcome in consumer.settled()] == [2]
+    assert consumer.turns[-1][1] == consumer.turns[0][1]  # the window is as wide as at first
 
 
 def test_a_lost_redelivered_message_keeps_no_slot(app):

@@ -125,23 +125,23 @@ class RedisConsumer(Consumer):
             self._disconnect()
             raise
 
-    def mark_started(self, deliveries: Sequence[Delivery]) -> None:
+    def mark_started(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Put the claims into the set of their queue's started ones."""
         commands: list[list[Argument]] = []
         for delivery in deliveries:
             if delivery.tag in self._codec.unsettled:
                 key = keys.started(self._layout.prefix, delivery.queue, self._epoch)
                 commands.append(["SADD", key, delivery.tag])
-        if not commands:
-            return
-        try:
-            connection = self._connection or self._connect()
-            self._adopt_posted(connection)
-            for reply in connection.call_many(commands, self._patience):
-                checked(reply)
-        except OperationalError:
-            self._disconnect()
-            raise
+        if commands:
+            try:
+                connection = self._connection or self._connect()
+                self._adopt_posted(connection)
+                for reply in connection.call_many(commands, self._patience):
+                    checked(reply)
+            except OperationalError:
+                self._disconnect()
+                raise
+        return list(deliveries)
 
     def unclaim(self) -> None:
         """Return what was claimed ahead to the head of its queues."""

@@ -278,18 +278,18 @@ class SQLiteConsumer(Consumer):
 
     # ---- marking and leaving ----
 
-    def mark_started(self, deliveries: Sequence[Delivery]) -> None:
+    def mark_started(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         claims = [self._held[each.tag] for each in deliveries if each.tag in self._held]
         numbers = [(claim.number, self._epoch) for claim in claims]
-        if not numbers:
-            return
-        try:
-            db = self._connection()
-            with self._store.transaction(db):
-                db.executemany(SQL["mark_started"], numbers)
-        except OperationalError:
-            self._disconnect()
-            raise
+        if numbers:
+            try:
+                db = self._connection()
+                with self._store.transaction(db):
+                    db.executemany(SQL["mark_started"], numbers)
+            except OperationalError:
+                self._disconnect()
+                raise
+        return list(deliveries)
 
     def close(self, unstarted: Sequence[Delivery] = ()) -> None:
         tags = {each.tag for each in unstarted}
