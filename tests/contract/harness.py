@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
+
+import pytest
 
 from fastq._core.message import Action, Delivery, Message, Outcome, new_id
 from fastq.backends.base import Backend, BackendOptions
@@ -18,13 +21,22 @@ SHORT_LEASE = 0.4
 # Seconds that a test waits for what is bound to come.
 PATIENCE = 10.0
 
+# Seconds after which a consumer that is sent its messages has what is there, by the consumer.
+LAGS: WeakKeyDictionary[Consumer, float] = WeakKeyDictionary()
+
 
 class Harness:
     """One store, empty at first, opened as often as a test likes; closes all that it opened.
 
-    *url* opens it as a broker, *backend_url* as a backend. *put_raw* puts bytes into a queue
-    as a foreign client could; None when the store keeps no bytes. *crosses_processes* says
-    whether other processes can open it.
+    *url* opens it as a broker, *backend_url* as a backend; '' when it keeps no results.
+    *put_raw* puts bytes into a queue as a foreign client could; None when the store keeps no
+    bytes. *crosses_processes* says whether other processes can open it.
+
+    What an AMQP server can't do: *searches*, look into its queues, so it neither finds a
+    message nor knows who holds it; *reaches_heads*, put a message that was changed to the
+    head of its queue; *hides_returns*, take one back without showing that; *leases* are
+    its connections, whose end is not a matter of time. Its priorities rise, and it brings
+    messages by itself, *lag* seconds after they are there.
     """
 
     def __init__(
@@ -34,17 +46,31 @@ class Harness:
         *,
         put_raw: Callable[[str, bytes], None] | None,
         crosses_processes: bool,
+        searches: bool = True,
+        reaches_heads: bool = True,
+        hides_returns: bool = True,
+        leases: bool = True,
+        rises: bool = False,
+        lag: float = 0.0,
+        **options: Any,
     ) -> None:
         self.url = url
         self.backend_url = backend_url
         self.put_raw = put_raw
         self.crosses_processes = crosses_processes
+        self.searches = searches
+        self.reaches_heads = reaches_heads
+        self.hides_returns = hides_returns
+        self.leases = leases
+        self.rises = rises
+        self.lag = lag
+        self.options = options
         self._opened: list[Broker | Backend] = []
         self._consumers: list[tuple[Consumer, Waker]] = []
 
     def open(self, **options: Any) -> Broker:
         """A broker on this store, independent of all others."""
-        broker = open_broker(self.url, BrokerOptions(**options))
+        broker = open_broker(self.url, BrokerOptions(**self.options, **options))
         self._opened.append(broker)
         return broker
 
@@ -65,8 +91,25 @@ class Harness:
         """A consumer of *queues* with a broker of its own."""
         waker = Waker() if waker is None else waker
         consumer = self.open(**options).consumer(queues, worker, waker, backend)
+        LAGS[consumer] = self.lag
         self._consumers.append((consumer, waker))
         return consumer
+
+    def must_search(self) -> None:
+        """Skip a test of what an AMQP server can't do."""
+        if not self.searches:
+            pytest.skip("can't look into its queues")
+
+    def abandon(self, consumer: Consumer) -> None:
+        """Let the worker of *consumer* die: where claims are leases, they run out from now on."""
+        if not self.leases:
+            consumer._disconnect()  # type: ignore[attr-defined]
+
+    def start(self, consumer: Consumer, delivery: Delivery) -> Delivery:
+        """*delivery*, or the copy of it that comes when it was sent back, marked as started."""
+        while consumer.mark_started([delivery]) != [delivery]:
+            delivery = take_one(consumer)
+        return delivery
 
     def close(self) -> None:
         """Close everything that was opened."""
@@ -115,7 +158,7 @@ def ids(those: Sequence[Message | Delivery]) -> list[str]:
 
 def take(consumer: Consumer, room: int = 1000, timeout: float = 0.0) -> list[Delivery]:
     """What one turn brings."""
-    return consumer.turn((), room, timeout)
+    return consumer.turn((), room, max(timeout, LAGS.get(consumer, 0.0)))
 
 
 def take_all(consumer: Consumer) -> list[Delivery]:

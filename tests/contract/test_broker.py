@@ -46,7 +46,7 @@ def test_an_acknowledged_message_is_gone(harness: Harness) -> None:
     settle(consumer, *acks([take_one(consumer)]))
     consumer.close()
     assert take_all(harness.consume("q")) == []
-    assert harness.open().queues() == []
+    assert [info.ready for info in harness.open().queues(["q"])] == [0]
 
 
 def test_messages_come_in_the_order_of_publishing(harness: Harness) -> None:
@@ -69,15 +69,16 @@ def test_batches_of_thousands(harness: Harness) -> None:
         got += ids(deliveries)
         done = acks(deliveries)
     assert got == ids(sent)
-    assert harness.open().queues() == []
+    assert [info.ready for info in harness.open().queues(["q"])] == [0]
 
 
 def test_the_most_urgent_steps_come_first(harness: Harness) -> None:
-    """Steps are 0, 3, 6, 9, and 0 is the most urgent, as on Kombu's Redis (PROTOCOL §3.2)."""
+    """Steps are 0, 3, 6, 9, and 0 is the most urgent, as on Kombu's Redis (PROTOCOL §3.2); RabbitMQ's rise."""
     sent = [message(priority=priority) for priority in (9, 6, None, 8, 0, 3, 2, 5, 12, -1)]
     harness.open().publish(sent)
-    got = [each.message.priority for each in take_all(harness.consume("q")) if each.message is not None]
-    assert got == [None, 0, 2, -1, 3, 5, 6, 8, 9, 12]
+    got = ids(take_all(harness.consume("q")))
+    expected = [0, 8, 3, 1, 7, 5, 6, 2, 4, 9] if harness.rises else [2, 4, 6, 9, 5, 7, 1, 3, 0, 8]
+    assert got == [sent[number].id for number in expected]
 
 
 def test_no_more_than_room_are_delivered(harness: Harness) -> None:
@@ -105,7 +106,7 @@ def test_queue_names_may_hold_any_character(harness: Harness) -> None:
     sent = [message(name) for name in names]
     harness.open().publish(sent)
     assert sorted(ids(take_all(harness.consume(*names)))) == sorted(ids(sent))
-    assert [info.name for info in harness.open().queues()] == sorted(names)
+    assert [info.name for info in harness.open().queues(names)] == sorted(names)
 
 
 def test_a_body_of_five_megabytes(harness: Harness) -> None:
@@ -116,8 +117,9 @@ def test_a_body_of_five_megabytes(harness: Harness) -> None:
 
 
 def test_publishing_nothing_does_nothing(harness: Harness) -> None:
-    harness.open().publish([])
-    assert harness.open().queues() == []
+    broker = harness.open()
+    broker.publish([])
+    assert broker.queues() == []
 
 
 # ---- waiting ----
@@ -192,6 +194,7 @@ def test_a_publish_by_another_process_ends_the_wait(harness: Harness) -> None:
 
 def test_follow_ups_result_and_ack_take_effect_together(harness: Harness) -> None:
     backend = harness.open_backend()
+    assert not harness.consume("q").commits_results
     broker = harness.open()
     broker.publish([message(id="first")])
     consumer = harness.consume("q", backend=backend)
@@ -205,6 +208,17 @@ def test_follow_ups_result_and_ack_take_effect_together(harness: Harness) -> Non
     assert broker.locate("first", ["q"]) is None
 
 
+def test_follow_ups_and_ack_take_effect_together(harness: Harness) -> None:
+    harness.open().publish([message(id="first")])
+    consumer = harness.consume("q")
+    follow = [message(id="second"), message("other", id="third")]
+    (second,) = consumer.turn([Outcome(take_one(consumer), state="SUCCESS", follow=follow)], 10, 1.0)
+    assert ids([second]) == ["second"]
+    assert ids(take_all(harness.consume("other"))) == ["third"]
+    consumer.close([second])
+    assert ids(take_all(harness.consume("q"))) == ["second"]
+
+
 def test_a_success_of_a_redelivered_message_is_kept_whatever_its_bytes(harness: Harness) -> None:
     backend = harness.open_backend()
     broker = harness.open()
@@ -215,11 +229,6 @@ def test_a_success_of_a_redelivered_message_is_kept_whatever_its_bytes(harness: 
     broker.publish([message(id="twice")])
     settle(consumer, Outcome(take_one(consumer), state="FAILURE", result=b"late"))
     assert backend.fetch(["twice"]) == [b"\x80opaque"]
-
-
-def test_without_a_backend_no_result_is_committed(harness: Harness) -> None:
-    consumer = harness.consume("q")
-    assert not consumer.commits_results
 
 
 def test_requeue_goes_to_the_tail_and_is_not_counted(harness: Harness) -> None:
@@ -237,9 +246,10 @@ def test_a_parked_message_comes_back_when_its_time_has_come(harness: Harness) ->
     consumer = harness.consume("q")
     until = time.time() + 0.2
     settle(consumer, Outcome(take_one(consumer), Action.PARK, until=until))
-    place = harness.open().locate("parked", ["q"])
-    assert place is not None
-    assert place.state == "delayed" and place.until == pytest.approx(until, abs=0.01)
+    if harness.searches:
+        place = harness.open().locate("parked", ["q"])
+        assert place is not None
+        assert place.state == "delayed" and place.until == pytest.approx(until, abs=0.01)
     assert take(consumer) == []
     delivery = take_one(consumer)
     assert time.time() >= until - 0.01
@@ -252,8 +262,10 @@ def test_twins_are_parked_as_two(harness: Harness) -> None:
     consumer = harness.consume("q")
     until = time.time() + 0.2
     settle(consumer, *(Outcome(each, Action.PARK, until=until) for each in take_all(consumer)))
-    (info,) = harness.open().queues()
-    assert (info.ready, info.claimed, info.delayed) == (0, 0, 3)
+    (info,) = harness.open().queues(["q"])
+    assert info.ready == 0
+    if harness.searches:
+        assert (info.claimed, info.delayed) == (0, 3)
     back = [take_one(consumer) for _ in range(3)]
     assert ids(back) == [twin.id] * 3
     assert [each.message.priority for each in back if each.message is not None] == [3, 3, 3]
@@ -300,6 +312,8 @@ def test_redelivery_goes_to_the_head_and_is_counted(harness: Harness) -> None:
     consumer = harness.consume("q")
     settle(consumer, Outcome(take_one(consumer), Action.REDELIVER))
     back = take_all(consumer)
+    if not harness.reaches_heads:
+        back = [*back[2:], *back[:2]]
     assert ids(back) == ids(sent)
     assert [each.redelivered for each in back] == [1, 0, 0]
 
@@ -313,19 +327,19 @@ def test_what_is_returned_stands_at_the_head_in_its_order_and_is_not_counted(har
     settle(consumer, returned[0], *acks(taken[:1]), *returned[1:])
     again = take_all(consumer)
     assert ids(again) == ids(sent[1:])
-    assert [each.redelivered for each in again] == [0, 0, 0, 0]
+    assert [each.redelivered for each in again] == [0, 0, 0, 0] if harness.hides_returns else [1, 1, 1, 0]
 
 
 def test_a_redelivered_message_that_is_returned_counts_as_not_started(harness: Harness) -> None:
     harness.open().publish([message()])
     consumer = harness.consume("q", lease=SHORT_LEASE)
     settle(consumer, Outcome(take_one(consumer), Action.REDELIVER))
-    suspect = take_one(consumer)
-    consumer.mark_started([suspect])
+    suspect = harness.start(consumer, take_one(consumer))
     settle(consumer, Outcome(suspect, Action.RETURN))
     assert take_one(consumer).redelivered == 1
     # From here on nobody takes turns for it, and it was not marked again.
-    assert take_one(harness.consume("q", lease=SHORT_LEASE)).redelivered == 1
+    harness.abandon(consumer)
+    assert take_one(harness.consume("q", lease=SHORT_LEASE)).redelivered == (1 if harness.leases else 2)
 
 
 def test_past_the_limit_a_redelivered_message_is_dead(harness: Harness) -> None:
@@ -377,8 +391,10 @@ def test_a_message_due_later_waits_in_the_broker(harness: Harness) -> None:
     harness.open().publish([message(id="later", due=due)])
     consumer = harness.consume("q")
     assert take(consumer) == []
-    (info,) = harness.open().queues()
-    assert (info.ready, info.delayed) == (0, 1)
+    (info,) = harness.open().queues(["q"])
+    assert info.ready == 0
+    if harness.searches:
+        assert info.delayed == 1
     assert ids([take_one(consumer)]) == ["later"]
     assert due - 0.01 <= time.time() < due + 2.0
 
@@ -404,11 +420,12 @@ def test_claims_of_a_worker_without_turns_are_restored_at_the_head(harness: Harn
     dead = harness.consume("q", worker="dead@here", lease=SHORT_LEASE)
     assert ids(take(dead, 2)) == ids(sent[:2])
     alive = harness.consume("q", lease=SHORT_LEASE)
-    assert ids(take(alive, 1)) == [sent[2].id]
-    got = _take_until(alive, 3)
-    assert ids(got)[:1] == [sent[3].id]
-    assert ids(got)[1:] == ids(sent[:2])
-    assert [each.redelivered for each in got] == [0, 1, 1]
+    assert ids(take(alive, 1, PATIENCE)) == [sent[2].id]
+    assert ids(take(alive, 1, PATIENCE)) == [sent[3].id]
+    harness.abandon(dead)
+    got = _take_until(alive, 2)
+    assert ids(got) == ids(sent[:2])
+    assert [each.redelivered for each in got] == [1, 1]
 
 
 def _take_until(consumer: Consumer, count: int, room: int = 1000) -> list[Delivery]:
@@ -423,7 +440,9 @@ def _take_until(consumer: Consumer, count: int, room: int = 1000) -> list[Delive
 def test_what_was_restored_stands_before_what_waits(harness: Harness) -> None:
     sent = messages(4)
     harness.open().publish(sent)
-    take(harness.consume("q", lease=SHORT_LEASE), 2)
+    dead = harness.consume("q", lease=SHORT_LEASE)
+    take(dead, 2, PATIENCE)
+    harness.abandon(dead)
     time.sleep(SHORT_LEASE * 1.5)
     assert ids(take_all(harness.consume("q"))) == ids(sent)
 
@@ -433,6 +452,7 @@ def test_an_outcome_of_a_lost_claim_has_no_effect(harness: Harness) -> None:
     harness.open().publish([message(id="once")])
     slow = harness.consume("q", worker="slow@here", lease=SHORT_LEASE, backend=backend)
     delivery = take_one(slow)
+    harness.abandon(slow)
     other = harness.consume("q", worker="other@here")
     restored = take_one(other)
     late = Outcome(delivery, state="SUCCESS", result=b"{}", follow=[message("next")])
@@ -443,8 +463,9 @@ def test_an_outcome_of_a_lost_claim_has_no_effect(harness: Harness) -> None:
     assert slow.lost == []
     assert backend.fetch(["once"]) == [None]
     assert take_all(harness.consume("next")) == []
-    place = harness.open().locate("once", ["q"])
-    assert place is not None and (place.state, place.worker) == ("claimed", "other@here")
+    if harness.searches:
+        place = harness.open().locate("once", ["q"])
+        assert place is not None and (place.state, place.worker) == ("claimed", "other@here")
     settle(other, *acks([restored]))
     assert other.lost == []
 
@@ -454,7 +475,9 @@ def test_a_worker_that_lost_its_claims_may_go_on(harness: Harness) -> None:
     broker.publish([message(id="lost")])
     slow = harness.consume("q", lease=SHORT_LEASE)
     take_one(slow)
-    take_one(harness.consume("q"))
+    harness.abandon(slow)
+    other = harness.consume("q")
+    take_one(other)
     broker.publish([message(id="new")])
     delivery = take_one(slow)
     settle(slow, *acks([delivery]))
@@ -496,7 +519,10 @@ def test_of_what_was_redelivered_only_what_had_started_is_counted_again(harness:
         doomed = harness.consume("q", lease=SHORT_LEASE)
         deliveries = _take_until(doomed, 2)
         counts.append({ids([each])[0]: each.redelivered for each in deliveries})
-        doomed.mark_started([each for each in deliveries if ids([each]) == ["guilty"]])
+        for each in deliveries:
+            if ids([each]) == ["guilty"]:
+                harness.start(doomed, each)
+        harness.abandon(doomed)
     assert counts == [{"guilty": n, "innocent": min(n, 1)} for n in range(3)]
 
 
@@ -504,7 +530,8 @@ def test_a_message_whose_worker_dies_too_often_is_dead(harness: Harness) -> None
     harness.open().publish([message(id="killer")])
     for _ in range(2):
         doomed = harness.consume("q", lease=SHORT_LEASE, max_redeliveries=1)
-        doomed.mark_started([take_one(doomed)])
+        harness.start(doomed, take_one(doomed))
+        harness.abandon(doomed)
     assert take(harness.consume("q", max_redeliveries=1), timeout=3 * SHORT_LEASE) == []
     (dead,) = harness.open().dead()
     assert dead.id == "killer" and "died 2 times" in dead.reason
@@ -522,7 +549,7 @@ def test_close_gives_back_unstarted_uncounted_and_others_counted(harness: Harnes
     leaving.close([third])
     back = take_all(harness.consume("q"))
     assert ids(back) == ids(sent[1:])
-    assert [each.redelivered for each in back] == [1, 0, 0]
+    assert [each.redelivered for each in back] == [1, 0, 0] if harness.hides_returns else [1, 1, 0]
     assert second.redelivered == 0
 
 
@@ -570,7 +597,7 @@ def test_two_consumers_never_get_the_same_message(harness: Harness) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(chain(*got)) == sorted(ids(sent))
-    assert broker.queues() == []
+    assert [info.ready for info in broker.queues(["q"])] == [0]
 
 
 def test_threads_publish_through_one_broker(harness: Harness) -> None:
@@ -597,9 +624,11 @@ def test_queues_tell_what_each_holds(harness: Harness) -> None:
     settle(consumer, Outcome(third, Action.BURY, reason="bad"), *acks([first]))
     broker.publish([message("a")])
     a, b, empty = broker.queues(["empty", "a"])
-    assert (a.name, a.ready, a.claimed, a.delayed, a.dead) == ("a", 1, 1, 1, 0)
+    assert (a.name, a.ready, a.dead) == ("a", 1, 0)
+    assert (a.claimed, a.delayed) == ((1, 1) if harness.searches else (None, None))
     assert a.oldest_age is None or 0.0 <= a.oldest_age < PATIENCE
-    assert (b.name, b.ready, b.claimed, b.delayed, b.dead) == ("b", 0, 0, 0, 1)
+    assert (b.name, b.ready, b.dead) == ("b", 0, 1)
+    assert (b.claimed, b.delayed) == ((0, 0) if harness.searches else (None, None))
     assert (empty.name, empty.ready, empty.oldest_age) == ("empty", 0, None)
 
 
@@ -610,7 +639,7 @@ def test_purge_removes_what_is_ready_and_delayed_of_one_queue(harness: Harness) 
     consumer = harness.consume("q")
     delivery = take_one(consumer)
     broker.publish([message(), message(priority=9), message(due=time.time() + 1000), message("kept")])
-    assert broker.purge("q") == 3
+    assert broker.purge("q") == (3 if harness.searches else 2)  # what is delayed lies elsewhere on RabbitMQ
     assert broker.purge("q") == 0
     assert take_all(consumer) == []
     assert len(take_all(harness.consume("kept"))) == 1
@@ -619,6 +648,7 @@ def test_purge_removes_what_is_ready_and_delayed_of_one_queue(harness: Harness) 
 
 
 def test_locate_tells_where_a_task_is(harness: Harness) -> None:
+    harness.must_search()
     broker = harness.open()
     consumer = harness.consume("q", worker="w1@here")
     assert broker.locate("x", ["q"]) is None
@@ -645,6 +675,7 @@ def test_locate_does_not_take_a_child_for_its_parent(harness: Harness) -> None:
 
 @pytest.mark.parametrize("task_id", ["höhe", 'a"b', "a\\b", "日本"])
 def test_locate_finds_ids_that_json_may_escape(harness: Harness, task_id: str) -> None:
+    harness.must_search()
     broker = harness.open()
     broker.publish([message(), message(id=task_id)])
     place = broker.locate(task_id, ["q"])
@@ -696,7 +727,7 @@ def test_the_dead_are_dropped(harness: Harness) -> None:
     assert [each.id for each in broker.dead()] == ["three", "one"]
     assert broker.drop_dead(None, "other") == 0
     assert broker.drop_dead(None) == 2
-    assert broker.queues() == []
+    assert broker.dead() == []
 
 
 # ---- what can't be decoded ----
