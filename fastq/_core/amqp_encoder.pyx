@@ -187,9 +187,12 @@ cdef class FrameEncoder:
     cdef int _put_message(self, uint16_t channel, Message message, str exchange, str routing_key,
                           bint mandatory) except -1:
         cdef dict headers = message.all_headers()
+        priority = message.priority
+        if priority is not None:  # an octet; where Celery's Redis has a meaning for more, RabbitMQ has none
+            priority = min(max(priority, 0), 255)
         self._put_publish(channel, exchange, routing_key, mandatory)
         self._put_header(channel, headers, message._properties, message.content_type,
-                         message.content_encoding, message.priority, 2, PyBytes_GET_SIZE(message.body))
+                         message.content_encoding, priority, 2, PyBytes_GET_SIZE(message.body))
         self._put_body(channel, message.body)
         return 0
 

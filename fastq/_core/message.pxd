@@ -20,7 +20,7 @@ cdef class Message:
     cdef dict _headers      # with a carrier: only those of HOT_HEADERS
     cdef dict _properties   # with a carrier: None
     cdef Carrier _carrier   # what the rest is still to be read from, or None
-    cdef object header(self, str name)
+    cpdef object header(self, str name)
     cdef dict all_headers(self)
     cdef int _read(self) except -1
     cdef public bytes body

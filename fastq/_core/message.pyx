@@ -139,7 +139,7 @@ cdef class Message:
             self._read()  # the headers
         self._properties = properties
 
-    cdef object header(self, str name):
+    cpdef object header(self, str name):
         """One of `HOT_HEADERS`, or None, without decoding the others."""
         assert name in HOT_HEADERS
         return self._headers.get(name)

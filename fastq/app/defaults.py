@@ -176,7 +176,6 @@ _BROKER = (
         120,
         "Seconds between AMQP heartbeats; 0 or None: none.",
         nullable=True,
-        unused=RABBITMQ,
     ),
     S(
         "broker_heartbeat_checkrate",
@@ -186,13 +185,12 @@ _BROKER = (
         unused=RABBITMQ,
     ),
     S("broker_host", STR, None, "The broker's host, where broker_url is not given."),
-    S("broker_login_method", STR, None, "The AMQP login method; None: PLAIN.", unused=RABBITMQ),
+    S("broker_login_method", STR, None, "The AMQP login method; None: PLAIN."),
     S(
         "broker_native_delayed_delivery_queue_type",
         one_of("classic", "quorum"),
         "quorum",
         "The type of RabbitMQ's queues for delayed messages.",
-        unused=RABBITMQ,
     ),
     S("broker_password", STR, None, "The broker's password, where broker_url is not given.", secret=True),
     S(

@@ -87,6 +87,9 @@ def broker_options(conf: Settings, app_name: str, queue: Callable[[str], Queue])
         lease=conf.worker_lease,
         max_redeliveries=conf.task_max_redeliveries,
         app_name=app_name,
+        login_method=conf.broker_login_method,
+        heartbeat=conf.broker_heartbeat or 0.0,
+        delay_queue_type=conf.broker_native_delayed_delivery_queue_type,
         queue=queue,
     )
 

@@ -11,7 +11,7 @@ from fastq.backends.base import Backend, BackendOptions, StoredResult
 from fastq.backends.redis_waits import WaitHub
 from fastq.brokers.redis import keys
 from fastq.brokers.redis.connection import Connection, ConnectionPool
-from fastq.brokers.redis.endpoint import parse_endpoint
+from fastq.brokers.redis.endpoint import Endpoint, parse_endpoint
 from fastq.brokers.retry_policy import policy_from
 from fastq.states import SUCCESS
 
@@ -107,7 +107,7 @@ class RedisBackend(Backend):
     def shares_store_with(self, broker: Broker) -> bool:
         """Whether *broker* is the same database of the same server."""
         endpoint = getattr(broker, "endpoint", None)
-        return endpoint is not None and endpoint.store == self.endpoint.store
+        return isinstance(endpoint, Endpoint) and endpoint.store == self.endpoint.store
 
     def close(self) -> None:
         """Close the idle connections and the one that waits."""

@@ -41,6 +41,9 @@ class BrokerOptions(NamedTuple):
     failover_strategy: str | Strategy | None = None  # broker_failover_strategy
     pool_limit: int | None = 10  # connections of those who publish, broker_pool_limit; 0, None: none is kept
     pool_acquire_timeout: float | None = None  # seconds to wait for one of them; None: the deadline's
+    login_method: str | None = None  # broker_login_method
+    heartbeat: float = 0.0  # seconds between signs of life of a worker's connection, broker_heartbeat
+    delay_queue_type: str = "quorum"  # broker_native_delayed_delivery_queue_type
     app_name: str = "fastq"  # names the embedded broker's file
     queue: Callable[[str], Queue] = Queue  # how the queue of a name is declared; the app's router knows
 
@@ -50,8 +53,8 @@ class QueueInfo(NamedTuple):
 
     name: str
     ready: int  # messages waiting
-    claimed: int  # held by workers
-    delayed: int  # in the schedule
+    claimed: int | None  # held by workers; None: the broker does not tell
+    delayed: int | None  # in the schedule; None: the broker does not tell
     dead: int  # in the dead set
     oldest_age: (
         float | None
@@ -106,6 +109,13 @@ class Consumer(ABC):
         Called for redelivered messages only: it tells a message that kills its worker from
         those that only lay in the same worker's hands, so that only the former is counted up.
         What may not run was settled: it comes again, marked, from the tail of its queue.
+        """
+
+    def adopt(self, running: Sequence[Delivery]) -> None:  # noqa: B027  (where a lost claim stays lost)
+        """Learn that *running*, whose claims were listed in `lost`, go on here.
+
+        A broker that delivers them again to this very worker may let their outcomes settle the
+        new claims, in place of running them twice.
         """
 
     def unclaim(self) -> None:  # noqa: B027  (most consumers have nothing to do here)

@@ -7,6 +7,7 @@ from importlib import import_module
 from fastq.brokers.base import Broker, BrokerOptions
 from fastq.exceptions import ImproperlyConfigured, nearest_name
 
+AMQP_SCHEMES = ("amqp", "amqps", "pyamqp", "librabbitmq")
 # scheme: (module, class, the extra to install when a module is missing)
 SCHEMES = {
     "memory": ("fastq.brokers.memory", "MemoryBroker", None),
@@ -16,17 +17,15 @@ SCHEMES = {
     "redis+socket": ("fastq.brokers.redis.broker", "RedisBroker", None),
     "unix": ("fastq.brokers.redis.broker", "RedisBroker", None),
     "sentinel": ("fastq.brokers.redis.broker", "RedisBroker", None),
+    **dict.fromkeys(AMQP_SCHEMES, ("fastq.brokers.rabbitmq.broker", "RabbitMQBroker", None)),
 }
 
 
 def open_broker(url: str, options: BrokerOptions) -> Broker:
     """The broker at *url*; it connects when it is first used. Raises `ImproperlyConfigured`."""
     scheme = url.partition("://")[0].lower()
-    if scheme in ("amqp", "amqps", "pyamqp", "librabbitmq"):
+    if scheme in AMQP_SCHEMES:
         check_librabbitmq(scheme)
-        raise ImproperlyConfigured(
-            f"broker_url begins with {scheme}://: this version of fastq has no RabbitMQ yet"
-        )
     if scheme not in SCHEMES:
         raise ImproperlyConfigured(f"no broker serves {scheme}:// URLs{nearest_name(scheme, SCHEMES)}")
     module, name, extra = SCHEMES[scheme]

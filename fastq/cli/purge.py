@@ -37,7 +37,7 @@ def purge(
     for name in queues:
         if name not in held:
             raise CommandError(f"no queue is named {name!r}{nearest_name(name, held)}", ExitCode.FAILED)
-    counts = {name: held[name].ready + held[name].delayed for name in names if name in held}
+    counts = {name: held[name].ready + (held[name].delayed or 0) for name in names if name in held}
     total = sum(counts.values())
     if total and not force:
         listed = ", ".join(f"{count:,} in {name!r}" for name, count in counts.items() if count)

@@ -51,4 +51,4 @@ def queues(ctx: click.Context, watch: float | None, as_json: bool) -> None:
 def row(queue: QueueInfo) -> tuple[str, ...]:
     """*queue* as a line of the table."""
     counts = (queue.ready, queue.claimed, queue.delayed, queue.dead)
-    return (queue.name, *(f"{count:,}" for count in counts), age(queue.oldest_age))
+    return (queue.name, *("" if count is None else f"{count:,}" for count in counts), age(queue.oldest_age))

@@ -353,13 +353,16 @@ class Loop:
         consumer.lost.clear()
         self._state.lost += len(lost)
         logger.warning(
-            "%d messages were taken over by other workers because this one's lease ran out; "
-            "what becomes of them here has no effect",
+            "%d messages are no longer this worker's: its lease ran out, or its connection broke. They are "
+            "delivered again, and what becomes of them here has no effect",
             len(lost),
         )
         waiting = [*self._pool.take_back(), *self._kept, *self._suspects]
+        running = [delivery for delivery, _ in self._pool.running() if id(delivery) in lost]
         if self._ends_lost:
-            self._pool.end([delivery for delivery, _ in self._pool.running() if id(delivery) in lost])
+            self._pool.end(running)
+        else:
+            consumer.adopt(running)
         self._suspects.clear()
         self._suspects_running.difference_update(map(id, waiting))
         self._kept = [delivery for delivery in waiting if id(delivery) not in lost]

@@ -218,7 +218,10 @@ class Worker:
                 # A window of one message for each slot: none is taken before a slot is free.
                 1 if conf.worker_disable_prefetch else conf.worker_prefetch_multiplier,
             ),
-            follow_to=None if broker is self.app.read_broker else broker,
+            # Where one store does not hold all, what follows goes first (D5).
+            follow_to=broker
+            if broker is not self.app.read_broker or (backend and not shares_store)
+            else None,
             store=None if shares_store else backend,
             state=WorkerState(),
             lease=conf.worker_lease,

@@ -6,14 +6,20 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Harness
 from servers import RedisServer
 
 from fastq._core.message import new_id
+from fastq.brokers.rabbitmq.addresses import DEAD_SET
+from fastq.brokers.rabbitmq.connection import connect as connect_rabbitmq
+from fastq.brokers.rabbitmq.endpoint import Endpoint
+from fastq.brokers.rabbitmq.endpoint import parse_endpoint as parse_rabbitmq
 from fastq.brokers.redis.connection import connect
 from fastq.brokers.redis.endpoint import parse_endpoint
+from fastq.topology import Queue
 
 
 def memory_harness(request: pytest.FixtureRequest) -> Harness:
@@ -62,11 +68,66 @@ def _redis_harness(url: str) -> Harness:
     return Harness(url, url, put_raw=lambda queue, raw: call("LPUSH", queue, raw), crosses_processes=True)
 
 
+PRIORITIES = {"x-max-priority": 9}
+# Every queue of the suite.
+QUEUES = [
+    "q",
+    "other",
+    "next",
+    "a",
+    "b",
+    "c",
+    "kept",
+    "empty",
+    "höhe",
+    "a b",
+    "日本",
+    "a:b{c}",
+    "x'\"%?*",
+    "🦆",
+]
+
+
+def rabbitmq_harness(request: pytest.FixtureRequest) -> Harness:
+    url = request.getfixturevalue("rabbitmq_server").url()
+    node = parse_rabbitmq(url, {}).nodes[0]
+
+    def call(*calls: tuple[str, dict[str, Any]]) -> None:
+        connection = connect_rabbitmq(Endpoint(), node, 10.0)
+        connection.call_many(connection.open_channel(10.0), calls, 10.0)
+        connection.close()
+
+    def put_raw(queue: str, raw: bytes) -> None:
+        connection = connect_rabbitmq(Endpoint(), node, 10.0)
+        channel = connection.open_channel(10.0)
+        connection.call(channel, "queue.declare", 10.0, queue=queue, durable=True, arguments=PRIORITIES)
+        connection.encoder.publish(channel.number, "", queue, raw)
+        connection.close()
+
+    call(*(("queue.delete", {"queue": queue}) for queue in [*QUEUES, DEAD_SET]))
+    return Harness(
+        url,
+        f"memory://{new_id()}",
+        put_raw=put_raw,
+        crosses_processes=True,
+        searches=False,
+        reaches_heads=False,
+        hides_returns=False,
+        leases=False,
+        commits=False,
+        rises=True,
+        lag=0.3,
+        queue=lambda name: Queue(name, max_priority=9),
+        delay_queue_type="classic",
+    )
+
+
 HARNESSES: dict[str, Callable[[pytest.FixtureRequest], Harness]] = {
     "memory": memory_harness,
     "sqlite": sqlite_harness,
     "redis": redis_harness,
     "redis-resp2": resp2_harness,
+    "rabbitmq": rabbitmq_harness,
 }
 
 

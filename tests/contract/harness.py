@@ -28,7 +28,7 @@ LAGS: WeakKeyDictionary[Consumer, float] = WeakKeyDictionary()
 class Harness:
     """One store, empty at first, opened as often as a test likes; closes all that it opened.
 
-    *url* opens it as a broker, *backend_url* as a backend; '' when it keeps no results.
+    *url* opens it as a broker, *backend_url* as a backend, or another store if it *commits* no results.
     *put_raw* puts bytes into a queue as a foreign client could; None when the store keeps no
     bytes. *crosses_processes* says whether other processes can open it.
 
@@ -50,6 +50,7 @@ class Harness:
         reaches_heads: bool = True,
         hides_returns: bool = True,
         leases: bool = True,
+        commits: bool = True,
         rises: bool = False,
         lag: float = 0.0,
         **options: Any,
@@ -62,6 +63,7 @@ class Harness:
         self.reaches_heads = reaches_heads
         self.hides_returns = hides_returns
         self.leases = leases
+        self.commits = commits
         self.rises = rises
         self.lag = lag
         self.options = options
@@ -99,6 +101,11 @@ class Harness:
         """Skip a test of what an AMQP server can't do."""
         if not self.searches:
             pytest.skip("can't look into its queues")
+
+    def must_commit(self) -> None:
+        """Skip a test of results that are kept beside the messages."""
+        if not self.commits:
+            pytest.skip("keeps no results")
 
     def abandon(self, consumer: Consumer) -> None:
         """Let the worker of *consumer* die: where claims are leases, they run out from now on."""

@@ -230,4 +230,5 @@ def test_a_closed_backend_may_be_used_again(harness: Harness) -> None:
 
 
 def test_it_shares_a_store_with_the_broker_of_the_same_place(harness: Harness) -> None:
+    harness.must_commit()
     assert harness.open_backend().shares_store_with(harness.open())

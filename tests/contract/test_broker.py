@@ -65,7 +65,7 @@ def test_batches_of_thousands(harness: Harness) -> None:
     consumer = harness.consume("q")
     got: list[str] = []
     done: list[Outcome] = []
-    while deliveries := consumer.turn(done, 1000, 0.0):
+    while deliveries := consumer.turn(done, 1000, harness.lag):
         got += ids(deliveries)
         done = acks(deliveries)
     assert got == ids(sent)
@@ -73,7 +73,7 @@ def test_batches_of_thousands(harness: Harness) -> None:
 
 
 def test_the_most_urgent_steps_come_first(harness: Harness) -> None:
-    """Steps are 0, 3, 6, 9, and 0 is the most urgent, as on Kombu's Redis (PROTOCOL §3.2); RabbitMQ's rise."""
+    """They are 0, 3, 6, 9, and 0 is the most urgent, as on Kombu's Redis (PROTOCOL §3.2). RabbitMQ's rise."""
     sent = [message(priority=priority) for priority in (9, 6, None, 8, 0, 3, 2, 5, 12, -1)]
     harness.open().publish(sent)
     got = ids(take_all(harness.consume("q")))
@@ -84,7 +84,10 @@ def test_the_most_urgent_steps_come_first(harness: Harness) -> None:
 def test_no_more_than_room_are_delivered(harness: Harness) -> None:
     harness.open().publish(messages(5))
     consumer = harness.consume("q")
-    assert [len(take(consumer, 2)) for _ in range(4)] == [2, 2, 1, 0]
+    counts = [len(take(consumer, 2)) for _ in range(6)]
+    assert max(counts) == 2 and sum(counts) == 5
+    if not harness.lag:
+        assert counts[:4] == [2, 2, 1, 0]
 
 
 def test_no_room_settles_and_takes_nothing(harness: Harness) -> None:
@@ -193,6 +196,7 @@ def test_a_publish_by_another_process_ends_the_wait(harness: Harness) -> None:
 
 
 def test_follow_ups_result_and_ack_take_effect_together(harness: Harness) -> None:
+    harness.must_commit()
     backend = harness.open_backend()
     assert not harness.consume("q").commits_results
     broker = harness.open()
@@ -220,6 +224,7 @@ def test_follow_ups_and_ack_take_effect_together(harness: Harness) -> None:
 
 
 def test_a_success_of_a_redelivered_message_is_kept_whatever_its_bytes(harness: Harness) -> None:
+    harness.must_commit()
     backend = harness.open_backend()
     broker = harness.open()
     broker.publish([message(id="twice")])
@@ -244,7 +249,7 @@ def test_requeue_goes_to_the_tail_and_is_not_counted(harness: Harness) -> None:
 def test_a_parked_message_comes_back_when_its_time_has_come(harness: Harness) -> None:
     harness.open().publish([message(id="parked")])
     consumer = harness.consume("q")
-    until = time.time() + 0.2
+    until = time.time() + 0.2 + 2 * harness.lag
     settle(consumer, Outcome(take_one(consumer), Action.PARK, until=until))
     if harness.searches:
         place = harness.open().locate("parked", ["q"])
@@ -326,6 +331,8 @@ def test_what_is_returned_stands_at_the_head_in_its_order_and_is_not_counted(har
     returned = [Outcome(each, Action.RETURN) for each in taken[1:]]
     settle(consumer, returned[0], *acks(taken[:1]), *returned[1:])
     again = take_all(consumer)
+    if not harness.hides_returns:  # and what was behind them may have been on its way already
+        again.sort(key=lambda each: ids(sent).index(*ids([each])))
     assert ids(again) == ids(sent[1:])
     assert [each.redelivered for each in again] == [0, 0, 0, 0] if harness.hides_returns else [1, 1, 1, 0]
 
@@ -379,7 +386,8 @@ def test_of_a_delivery_settled_before_it_ran_the_effects_take_place(harness: Har
     settle(consumer, *acks([delivery]))
     loose = Delivery(delivery.message, None, "q")
     settle(consumer, Outcome(loose, state="SUCCESS", result=b"{}", follow=[message("other", id="next")]))
-    assert backend.fetch(["early"]) == [b"{}"]
+    if consumer.commits_results:
+        assert backend.fetch(["early"]) == [b"{}"]
     assert ids(take_all(harness.consume("other"))) == ["next"]
 
 
@@ -387,7 +395,7 @@ def test_of_a_delivery_settled_before_it_ran_the_effects_take_place(harness: Har
 
 
 def test_a_message_due_later_waits_in_the_broker(harness: Harness) -> None:
-    due = time.time() + 0.3
+    due = time.time() + 0.3 + 2 * harness.lag
     harness.open().publish([message(id="later", due=due)])
     consumer = harness.consume("q")
     assert take(consumer) == []
@@ -405,9 +413,10 @@ def test_a_message_due_in_the_past_is_ready_at_once(harness: Harness) -> None:
 
 
 def test_a_message_that_falls_due_keeps_its_priority(harness: Harness) -> None:
+    low, high = (0, 9) if harness.rises else (9, 0)
     due = time.time() + 0.1
-    harness.open().publish([message(priority=9), message(id="urgent", priority=0, due=due)])
-    time.sleep(0.15)
+    harness.open().publish([message(priority=low), message(id="urgent", priority=high, due=due)])
+    time.sleep(0.15 + harness.lag)
     assert ids([take_one(harness.consume("q"))]) == ["urgent"]
 
 
@@ -479,6 +488,8 @@ def test_a_worker_that_lost_its_claims_may_go_on(harness: Harness) -> None:
     other = harness.consume("q")
     take_one(other)
     broker.publish([message(id="new")])
+    settle(slow)
+    slow.lost.clear()
     delivery = take_one(slow)
     settle(slow, *acks([delivery]))
     assert broker.locate("new", ["q"]) is None
@@ -622,6 +633,7 @@ def test_queues_tell_what_each_holds(harness: Harness) -> None:
     consumer = harness.consume("a", "b")
     first, _, third = take(consumer, 3)
     settle(consumer, Outcome(third, Action.BURY, reason="bad"), *acks([first]))
+    consumer.unclaim()  # where messages are sent to it unasked it would get the next one
     broker.publish([message("a")])
     a, b, empty = broker.queues(["empty", "a"])
     assert (a.name, a.ready, a.dead) == ("a", 1, 0)

@@ -49,6 +49,9 @@ class FakeConsumer:
         self.started.append([delivery.tag for delivery in deliveries])
         return [delivery for delivery in deliveries if delivery.tag not in self.sent_back]
 
+    def adopt(self, running):
+        self.adopted = [delivery.tag for delivery in running]
+
     def unclaim(self):
         pass
 

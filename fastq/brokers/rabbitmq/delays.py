@@ -40,7 +40,7 @@ class Ladder(NamedTuple):
     @property
     def longest(self) -> float:
         """The longest time in seconds that a message can spend on it."""
-        return (2**self.rungs - 1) * self.unit_ms / 1000
+        return float((2**self.rungs - 1) * self.unit_ms) / 1000
 
     @property
     def prefix_pattern(self) -> str:
@@ -98,9 +98,9 @@ def delayed_address(seconds: float, routing_key: str) -> tuple[str, str]:
     return FRACTIONS.address(min(max(units, 1), 2**FRACTIONS.rungs - 1), routing_key)
 
 
-def strip_digits(exchange: str, routing_key: str) -> str:
-    """The queue's name in the *routing_key* of a message that came down a ladder to its end, *exchange*."""
+def plain_address(exchange: str, routing_key: str) -> tuple[str, str]:
+    """The address of a message on a ladder without its delay: the default exchange and its queue's name."""
     for ladder in LADDERS:
-        if exchange == ladder.end:
-            return routing_key.split(".", ladder.rungs)[-1]
-    return routing_key
+        if exchange == ladder.end or exchange.startswith(ladder.name + "_"):
+            return "", routing_key.split(".", ladder.rungs)[-1]
+    return exchange, routing_key

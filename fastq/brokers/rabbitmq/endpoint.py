@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from fastq._core.amqp import CHANNEL_MAX
 from fastq._core.amqp_encoder import FRAME_MAX
+from fastq.brokers.failover import Strategy
 from fastq.brokers.sockets import tls_options
 from fastq.exceptions import ImproperlyConfigured, nearest_name
 
@@ -22,9 +23,6 @@ PORTS = {"amqp": 5672, "pyamqp": 5672, "librabbitmq": 5672, "amqps": 5671}
 # How to log in, in the order in which a server's offer is taken up when none is asked for.
 LOGIN_METHODS = ("PLAIN", "AMQPLAIN", "EXTERNAL")
 FAILOVER_STRATEGIES = ("round-robin", "shuffle")
-
-# Celery's: from the URLs of all nodes to an endless order in which to try them.
-FailoverStrategy = Callable[[list[str]], Iterator[str]]
 
 
 class Node(NamedTuple):
@@ -61,7 +59,7 @@ class Endpoint(NamedTuple):
     channel_max: int = CHANNEL_MAX
     keepalive: bool = True
     client_properties: Mapping[str, Any] = {}  # shown by RabbitMQ to its operators
-    failover: str | FailoverStrategy = "round-robin"
+    failover: str | Strategy = "round-robin"
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.describe()}>"
@@ -79,7 +77,7 @@ def parse_endpoint(
     *,
     heartbeat: float | None = None,
     login_method: str | None = None,
-    failover: str | FailoverStrategy | None = None,
+    failover: str | Strategy | None = None,
 ) -> Endpoint:
     """The endpoint that *url* names: one node, or several with ``;`` between them.
 

@@ -10,6 +10,7 @@ NOT_FOUND = 404
 RESOURCE_LOCKED = 405
 PRECONDITION_FAILED = 406
 NOT_ALLOWED = 530
+NOT_IMPLEMENTED = 540
 # Another attempt may succeed: the node stops, is short of something, failed inside, or a queue of a lost
 # connection is still held for it.
 PASSING = {CONNECTION_FORCED, RESOURCE_LOCKED, 506, 541}

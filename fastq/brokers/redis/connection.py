@@ -1,30 +1,23 @@
-"""One connection to Redis, and the pool that clients share. Every fault becomes `OperationalError` here."""
+"""Connections to Redis. Every fault becomes `OperationalError` here."""
 
 from __future__ import annotations
 
 import math
-import os
 import select
 import socket
 import struct
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from hiredis import ReplyError
 
 from fastq._core.resp import NO_REPLY, Argument, Replies, pack, pack_many
-from fastq.brokers.backoff import pauses
+from fastq.brokers.pool import Pool
 from fastq.brokers.redis.endpoint import Endpoint, open_socket
 from fastq.brokers.redis.refusals import asks_for_login, code_of, is_passing, with_advice
-from fastq.brokers.retry_policy import RetryPolicy
 from fastq.exceptions import OperationalError
-
-T = TypeVar("T")
 
 # Below the 128 KiB from which malloc maps fresh pages for every read.
 READ_BYTES = 65536
@@ -337,132 +330,25 @@ def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
-class ConnectionPool:
-    """Idle connections of one process, newest first. Safe over threads, greenlets and forks.
+class ConnectionPool(Pool[Connection]):
+    """Connections to one Redis, or by *open* to the one of several that answers."""
 
-    A connection belongs to whoever took it until it is given back. It grows as far as
-    there are callers at a time, or to *limit*: then they wait for each other. Faults are tried
-    again with a growing pause until the deadline, or with the pauses of *retry_policy*. *open*
-    connects within so many seconds, *endpoint* alone if it is not given. Callers wait at most
-    *patience* seconds for each other. With *keeps* off no connection outlives its use.
-    """
+    harmless = ServerRefused
 
     def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        open: Callable[[float], Connection] | None = None,
-        limit: int | None = None,
-        patience: float | None = None,
-        keeps: bool = True,
-        retry_policy: RetryPolicy | None = None,
+        self, endpoint: Endpoint, *, open: Callable[[float], Connection] | None = None, **options: Any
     ) -> None:
+        super().__init__(**options)
         self.endpoint = endpoint
         self._open = open or partial(connect, endpoint)
-        self._limit = limit
-        self._patience = math.inf if patience is None else patience
-        self._keeps = keeps
-        self._retry_policy = retry_policy
-        self._start_empty()
 
-    def _start_empty(self) -> None:
-        self._idle: deque[Connection] = deque()
-        self._places = threading.Semaphore(self._limit) if self._limit else None
-        self._pid = os.getpid()
-
-    def run(
-        self,
-        action: Callable[[Connection, float], T],
-        deadline: float,
-        retry_policy: RetryPolicy | None = None,
-    ) -> T:
-        """Give *action* a connection and the seconds left, again with a fresh one after a fault.
-
-        Ends with its result, or within *deadline* seconds with `OperationalError`. So
-        *action* may run several times: it must be harmless to repeat. *retry_policy* goes
-        before the pool's own.
-        """
-        started = time.monotonic()
-        ends = started + deadline
-        policy = retry_policy or self._retry_policy
-        waits = pauses() if policy is None else policy.pauses()
-        left = deadline
-        while True:
-            try:
-                with self._place(left):
-                    return self._run_once(action, left, started)
-            except OperationalError as exc:
-                if not exc.is_passing:
-                    raise
-                # What one connection has lost, the others of its age have lost too.
-                self.close()
-                pause = next(waits, math.inf)
-                left = ends - time.monotonic() - pause
-                if left <= 0:
-                    raise
-                time.sleep(pause)
-
-    def _run_once(self, action: Callable[[Connection, float], T], timeout: float, now: float) -> T:
-        connection = self._take(timeout, now)
-        try:
-            result = action(connection, timeout)
-        except ServerRefused:
-            self._give_back(connection)
-            raise
-        except BaseException:
-            connection.close()
-            raise
-        self._give_back(connection)
-        return result
-
-    @contextmanager
-    def _place(self, timeout: float) -> Iterator[None]:
-        """Hold one of the places of a limited pool."""
-        if self._pid != os.getpid():
-            # These belong to the parent: close our copies of the descriptors and say nothing.
-            inherited = self._idle
-            self._start_empty()
-            for connection in inherited:
-                connection.close()
-        places = self._places
-        if places is None:
-            yield
-            return
-        patience = min(timeout, self._patience)
-        if not places.acquire(timeout=patience):
-            problem = OperationalError(
-                f"all {self._limit} connections to {self.endpoint.describe()} have been in use for "
-                f"{patience:.3g} s: raise broker_pool_limit, redis_max_connections or the transport option "
-                "max_connections"
-            )
-            problem.is_passing = False  # it has waited already
-            raise problem
-        try:
-            yield
-        finally:
-            places.release()
-
-    def close(self) -> None:
-        """Close the idle connections; the pool stays usable."""
-        while self._idle:
-            try:
-                self._idle.pop().close()
-            except IndexError:
-                return
-
-    def _take(self, timeout: float, now: float) -> Connection:
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                break
-            if self._is_alive(connection, now - connection.used_at, timeout):
-                return connection
-            connection.close()
+    def connect(self, timeout: float) -> Connection:
         return self._open(timeout)
 
-    def _is_alive(self, connection: Connection, idle: float, timeout: float) -> bool:
-        """Whether a connection that was *idle* for so many seconds may be used."""
+    def describe(self) -> str:
+        return self.endpoint.describe()
+
+    def is_alive(self, connection: Connection, idle: float, timeout: float) -> bool:
         if idle < TRUSTED_SECONDS:
             return True
         if connection.has_ended():
@@ -476,10 +362,3 @@ class ConnectionPool:
         except OperationalError:
             return False
         return True
-
-    def _give_back(self, connection: Connection) -> None:
-        if not self._keeps:
-            connection.close()
-            return
-        connection.used_at = time.monotonic()
-        self._idle.append(connection)

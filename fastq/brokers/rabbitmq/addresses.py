@@ -1,0 +1,107 @@
+"""What a message of ours carries on RabbitMQ beside Celery's headers, and where it is published to.
+
+These headers are for fastq's workers alone: a consumer takes them off what it delivers.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastq._core.message import Message
+from fastq.brokers.rabbitmq.delays import delayed_address
+
+if TYPE_CHECKING:
+    from fastq._core.amqp import Content
+    from fastq._core.amqp_encoder import FrameEncoder
+
+# Header: how often the message was redelivered, when it was last written. RabbitMQ's own flag adds one.
+REDELIVERED = "fastq-redelivered"
+# Header: the unix time in seconds before which the message is not for the worker.
+DUE = "fastq-due"
+# Headers of the dead set: the queue that it came from, why it died, and when, in unix seconds.
+DEAD_QUEUE, DEAD_REASON, DEAD_AT = "fastq-dead-queue", "fastq-dead-reason", "fastq-dead-at"
+# What the bytes of a header table hold that has any of them.
+MARK = b"fastq-"
+
+DEAD_SET = "fastq.dead"  # the queue of all dead messages
+
+
+class Outgoing(NamedTuple):
+    """A message on its way, from our hands or from RabbitMQ's, with the address that it goes to."""
+
+    source: Message | Content
+    exchange: str
+    routing_key: str
+    extra: dict[str, Any] = {}  # headers on top of its own
+    must_arrive: bool = True  # whether it is an error that it reaches no queue
+
+    def write(self, encoder: FrameEncoder, channel: int) -> None:
+        """Append it to what is sent next."""
+        source = self.source
+        if not self.extra and isinstance(source, Message):
+            encoder.publish_message(
+                channel,
+                source,
+                exchange=self.exchange,
+                routing_key=self.routing_key,
+                mandatory=self.must_arrive,
+            )
+            return
+        properties = {"delivery_mode": 2, **source.properties}
+        if source.priority is not None:
+            properties["priority"] = source.priority
+        encoder.publish(
+            channel,
+            self.exchange,
+            self.routing_key,
+            source.body,
+            headers=without_ours(source.headers) | self.extra,
+            properties=properties,
+            content_type=source.content_type,
+            content_encoding=source.content_encoding,
+            mandatory=self.must_arrive,
+        )
+
+
+def without_ours(headers: dict[str, Any]) -> dict[str, Any]:
+    """*headers* without those that only RabbitMQ and fastq's workers have to do with."""
+    return {name: value for name, value in headers.items() if not name.startswith(("fastq-", "x-death"))}
+
+
+def ours(headers: dict[str, Any]) -> dict[str, Any]:
+    """Those of *headers* that are for fastq's workers alone."""
+    return {name: value for name, value in headers.items() if name.startswith("fastq-")}
+
+
+def to_address(message: Message) -> Outgoing:
+    """To where *message* is addressed: the schedule, if it is not due yet, an exchange or a queue.
+
+    What goes to an exchange is delayed by the workers that get it: which queues it will
+    reach is known only then.
+    """
+    if message.exchange:
+        return Outgoing(message, message.exchange, message.routing_key, must_arrive=False)
+    if message.due is not None and message.due > time.time():
+        return to_schedule(message, message.queue, message.due)
+    return to_queue(message, message.queue)
+
+
+def to_queue(source: Message | Content, queue: str, redelivered: int = 0) -> Outgoing:
+    """To the tail of *queue*."""
+    return Outgoing(source, "", queue, {REDELIVERED: redelivered} if redelivered else {})
+
+
+def to_schedule(source: Message | Content, queue: str, due: float, redelivered: int = 0) -> Outgoing:
+    """To *queue* at the unix time *due*."""
+    exchange, routing_key = delayed_address(due - time.time(), queue)
+    extra: dict[str, Any] = {DUE: due}
+    if redelivered:
+        extra[REDELIVERED] = redelivered
+    return Outgoing(source, exchange, routing_key, extra)
+
+
+def to_dead_set(source: Message | Content, queue: str, reason: str) -> Outgoing:
+    """To the dead set."""
+    text = reason.encode("utf-8", "replace").decode()  # a lone surrogate can't travel
+    return Outgoing(source, "", DEAD_SET, {DEAD_QUEUE: queue, DEAD_REASON: text, DEAD_AT: time.time()})

@@ -1,0 +1,446 @@
+"""A worker's hold on its queues in RabbitMQ: messages pushed within a window, acks gathered (D4, D6).
+
+RabbitMQ's own connection is the lease: when it ends, everything that was not acknowledged
+goes back to its place, with a flag. How often that has happened RabbitMQ does not count on
+classic queues, so we write it into a header; and as nobody can write onto a message that
+lies in a queue, one that was redelivered goes to the tail, with its count, before it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING
+
+from fastq._core.amqp import Content
+from fastq._core.message import Action, Delivery, Message, Outcome
+from fastq.brokers.base import BrokerOptions, Consumer
+from fastq.brokers.rabbitmq.addresses import (
+    DUE,
+    MARK,
+    REDELIVERED,
+    Outgoing,
+    to_address,
+    to_dead_set,
+    to_queue,
+    to_schedule,
+    without_ours,
+)
+from fastq.brokers.rabbitmq.connection import Connection
+from fastq.brokers.rabbitmq.connector import Connector
+from fastq.brokers.rabbitmq.declarations import of_queues
+from fastq.brokers.rabbitmq.delays import plain_address
+from fastq.brokers.rabbitmq.errors import NOT_IMPLEMENTED, ConnectionClosed
+from fastq.brokers.rabbitmq.sender import Sender
+from fastq.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    from fastq.brokers.rabbitmq.session import Channel
+    from fastq.wakeup import Waker
+
+logger = logging.getLogger(__name__)
+
+# Above this window as many messages again are asked for: they come while the first ones run.
+AHEAD_FROM = 64
+# How far the window must have shrunk until RabbitMQ is told.
+SHRINK = 4
+# basic.qos counts in 16 bits; 0 is no limit (AMQP 0-9-1 §1.8.3.1).
+MOST_PREFETCHED = 65535
+# A message that is due within so many seconds is delivered now: its schedule is no more exact.
+NEARLY_DUE = 0.005
+# Tags of one connection end where those of the next begin.
+TAGS_PER_CONNECTION = 1 << 48
+# Acknowledgements that may be on their way when a connection breaks: at most so many, so many seconds old.
+REMEMBERED, UNSEEN_SECONDS = 4096, 10.0
+
+
+class RabbitMQConsumer(Consumer):
+    """Keeps one connection, with one channel to consume and acknowledge and one to publish."""
+
+    commits_results = False
+
+    def __init__(
+        self, connector: Connector, options: BrokerOptions, queues: Sequence[str], waker: Waker
+    ) -> None:
+        self.lost: list[Delivery] = []
+        self._connector = connector
+        self._options = options
+        self._queues = list(queues)
+        self._waker = waker
+        self._patience = max(options.lease / 2, 1.0)  # seconds that one answer may take
+        self._connection: Connection | None = None
+        self._epoch = 0  # counts connections
+        self._channel: Channel  # to consume
+        self._sender: Sender
+        # What was acknowledged, and when (monotonic), but perhaps not seen by RabbitMQ: it comes again when
+        # the connection breaks. A retry has the id of its first run.
+        self._settled: deque[tuple[float, str, int]] = deque(maxlen=REMEMBERED)
+        self._repeats: set[tuple[str, int]] = set()
+        # Whether one window may hold for all queues: RabbitMQ 4 and quorum queues know only one for each.
+        self._shares_window = True
+        # What ran when its connection broke, by task id, and its outcome if it has ended since.
+        self._orphans: dict[str, tuple[Delivery, Outcome | None]] = {}
+        self._owed: list[Outcome] = []  # of these, with the claims of their copies
+        self._serials = count(1)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what belonged to the last connection."""
+        self._epoch += 1
+        self._base = self._epoch * TAGS_PER_CONNECTION
+        self._held: dict[int, Delivery] = {}  # by tag: what RabbitMQ waits to hear of
+        self._flagged: set[int] = set()  # tags of these that do not bear their count
+        self._broken: dict[int, Content] = {}  # by tag: of these, what can't be decoded
+        self._arrived: deque[Delivery] = deque()  # of these, what no turn has returned yet
+        self._window = 0  # what RabbitMQ was told last; 0: it is not asked for messages
+        self._consumed: dict[str, str] = {}  # consumer tag: queue
+        self._recover_at = math.inf  # monotonic
+        self._ways: list[tuple[Delivery, Outgoing]] = []  # for what arrived and is not for the worker now
+
+    @property
+    def is_connected(self) -> bool:  # type: ignore[override]
+        """Whether the last call left a working connection."""
+        return self._connection is not None
+
+    def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
+        """Publish what outcomes ask for, confirmed, then acknowledge; take what has arrived."""
+        try:
+            return self._turn(outcomes, room, time.monotonic() + timeout)
+        except OperationalError:
+            self._disconnect()
+            raise
+
+    def mark_started(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Send those that do not bear their count yet to the tails of their queues."""
+        moved = [each for each in deliveries if each.tag in self._flagged]
+        if moved:
+            with self._guarded() as connection:
+                ways = [(each, to_queue(self._source(each), each.queue, each.redelivered)) for each in moved]
+                self._move(connection, ways)
+        gone = set(map(id, moved))
+        return [each for each in deliveries if id(each) not in gone]
+
+    def adopt(self, running: Sequence[Delivery]) -> None:
+        """Give *running*, whose claims were lost, those of their copies if these come back here."""
+        for delivery in running:
+            if delivery.message is not None:
+                self._orphans[delivery.message.id] = (delivery, None)
+
+    def unclaim(self) -> None:
+        """Ask for nothing more, and give back what no turn has returned."""
+        if self._connection is None or not (self._consumed or self._arrived):
+            return
+        with self._guarded() as connection:
+            self._cancel(connection)
+            self._take_in(connection, 0.0)
+            self._return(self._arrived)
+            self._arrived.clear()
+            connection.flush(self._patience)
+
+    def close(self, unstarted: Sequence[Delivery] = ()) -> None:
+        """Close the connection: RabbitMQ takes back what is held, each to its old place."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(self._patience)
+        self._begin()
+
+    # -- one turn ---------------------------------------------------------------------------
+
+    def _turn(self, outcomes: Sequence[Outcome], room: int, ends: float) -> list[Delivery]:
+        connection = self._connection or self._connect()
+        self._take_in(connection, 0.0)
+        if outcomes:
+            self._settle(connection, outcomes)
+        if self.lost:
+            return []  # first the worker must say which of them run
+        if room > 0:
+            self._ask_for(connection, len(self._held) - len(self._arrived) + room)
+        while not self._arrived and room > 0:
+            now = time.monotonic()
+            if now >= self._recover_at:
+                self._consume(connection)
+            if self._wait(connection, max(min(ends, self._recover_at) - now, 0.0)) or now >= ends:
+                break
+        return [self._arrived.popleft() for _ in range(min(room, len(self._arrived)))]
+
+    def _wait(self, connection: Connection, timeout: float) -> bool:
+        """Wait at most *timeout* seconds for something to arrive; returns whether the waker was set."""
+        if self._channel.deliveries or self._channel.cancelled:  # they came before a reply
+            self._take_in(connection, 0.0)
+            return False
+        if connection.heartbeat:
+            timeout = min(timeout, connection.heartbeat / 4)
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        poll.register(self._waker.fileno(), select.POLLIN)
+        woken = {descriptor for descriptor, _ in poll.poll(max(math.ceil(timeout * 1000), 0))}
+        self._take_in(connection, 0.0)
+        if self._waker.fileno() in woken:
+            self._waker.clear()
+            return True
+        return False
+
+    # -- what arrives -------------------------------------------------------------------------
+
+    def _take_in(self, connection: Connection, timeout: float) -> None:
+        """Take in what is here, and keep the connection alive."""
+        while connection.receive(timeout):
+            pass
+        if self._channel.error is not None:
+            raise self._channel.error
+        while self._channel.cancelled:
+            self._lose_queue(self._consumed.pop(self._channel.cancelled.popleft(), None))
+        deliveries = self._channel.deliveries
+        while deliveries:
+            self._arrive(deliveries.popleft())
+        if self._ways:
+            ways, self._ways = self._ways, []
+            self._move(connection, ways)
+        if self._owed:
+            owed, self._owed = self._owed, []
+            self._settle(connection, owed)
+
+    def _arrive(self, content: Content) -> None:
+        """Put a delivery into `_arrived`; what is not for the worker now gets a way elsewhere."""
+        queue = self._consumed.get(content.consumer_tag or "", "")
+        is_flagged, count, due = content.redelivered, 0, 0.0
+        if MARK in content.raw_properties:
+            headers = content.headers
+            count, due = _count(headers.get(REDELIVERED)), _seconds(headers.get(DUE))
+        delivery = content.delivery(queue, count + is_flagged)
+        tag = delivery.tag = self._base + content.delivery_tag
+        self._held[tag] = delivery
+        if is_flagged:
+            self._flagged.add(tag)
+        message = delivery.message
+        if message is None:
+            self._broken[tag] = content
+        else:
+            if content.exchange:
+                message.exchange, message.routing_key = plain_address(content.exchange, content.routing_key)
+            if count or due:
+                message.headers = without_ours(message.headers)
+            if is_flagged and self._knows(delivery, message):
+                return
+        if due - time.time() > NEARLY_DUE:
+            self._ways.append((delivery, to_schedule(content, queue, due, count)))
+        elif delivery.redelivered > self._options.max_redeliveries:
+            reason = f"its process died {delivery.redelivered} times while it ran it"
+            self._ways.append((delivery, to_dead_set(content, queue, reason)))
+        else:
+            self._arrived.append(delivery)
+
+    def _knows(self, delivery: Delivery, message: Message) -> bool:
+        """Whether this copy comes only because a connection broke: the task has ended here, or runs."""
+        run = _run_of(message)
+        if run in self._repeats:
+            self._repeats.discard(run)
+            self._ack([delivery])
+            return True
+        orphan, outcome = self._orphans.pop(message.id, (None, None))
+        if orphan is None:
+            return False
+        self._held[delivery.tag] = orphan
+        orphan.tag = delivery.tag
+        if outcome is not None:
+            self._owed.append(outcome)
+        return True
+
+    def _lose_queue(self, queue: str | None) -> None:
+        if queue is None:
+            return
+        logger.warning(
+            "RabbitMQ ended the delivery from queue %r: it was deleted, or its node is gone. Declaring it",
+            queue,
+        )
+        self._recover_at = time.monotonic()
+
+    # -- settling -------------------------------------------------------------------------------
+
+    def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Publish first, acknowledge when that is confirmed."""
+        done: list[Delivery] = []
+        returned: list[Delivery] = []
+        published: list[Outgoing] = []
+        for outcome in outcomes:
+            delivery = outcome.delivery
+            if delivery.tag is not None and self._held.get(delivery.tag) is not delivery:
+                self._keep_for_copy(outcome)
+                continue
+            published += map(to_address, outcome.follow or ())
+            if delivery.tag is None:
+                continue
+            is_unmarked = not delivery.redelivered or delivery.tag in self._flagged
+            if outcome.action == Action.RETURN and is_unmarked:
+                returned.append(delivery)
+                continue
+            done.append(delivery)
+            if outcome.action != Action.ACK:
+                published.append(self._way_of(outcome))
+            elif delivery.message is not None:
+                self._settled.append((time.monotonic(), *_run_of(delivery.message)))
+        if published:
+            self._sender.send(published, self._patience)
+        self._return(returned)
+        self._ack(done)
+        connection.flush(self._patience)
+
+    def _keep_for_copy(self, outcome: Outcome) -> None:
+        """Note how a task has ended whose claim was lost: its copy may come back here."""
+        message = outcome.delivery.message
+        if message is not None and self._orphans.get(message.id, (None,))[0] is outcome.delivery:
+            self._orphans[message.id] = (outcome.delivery, outcome)
+
+    def _way_of(self, outcome: Outcome) -> Outgoing:
+        """Where the message of *outcome* goes from here."""
+        delivery = outcome.delivery
+        source, queue, count = self._source(delivery), delivery.queue, delivery.redelivered
+        if outcome.action == Action.PARK and outcome.until > time.time():
+            return to_schedule(source, queue, outcome.until, count)
+        if outcome.action == Action.BURY:
+            return to_dead_set(source, queue, outcome.reason or "no reason was given")
+        if outcome.action == Action.REDELIVER:
+            if count >= self._options.max_redeliveries:
+                return to_dead_set(source, queue, f"its process died {count + 1} times while it ran it")
+            count += 1
+        return to_queue(source, queue, count)  # RETURN too, of what bears its count: it would get a flag
+
+    def _source(self, delivery: Delivery) -> Message | Content:
+        return delivery.message or self._broken[delivery.tag]
+
+    def _move(self, connection: Connection, ways: Sequence[tuple[Delivery, Outgoing]]) -> None:
+        """Send, then acknowledge, so that a message is rather in two places than in none."""
+        self._sender.send([way for _, way in ways], self._patience)
+        self._ack([delivery for delivery, _ in ways])
+        connection.flush(self._patience)
+
+    def _return(self, deliveries: Iterable[Delivery]) -> None:
+        """Have RabbitMQ put *deliveries* back to their old places."""
+        assert self._connection is not None
+        for delivery in deliveries:
+            self._connection.encoder.nack(self._channel.number, delivery.tag - self._base)
+            self._forget(delivery)
+
+    def _ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge, all up to the oldest that is still held in one go."""
+        if not deliveries:
+            return
+        assert self._connection is not None
+        encoder, channel = self._connection.encoder, self._channel.number
+        numbers = [delivery.tag - self._base for delivery in deliveries]
+        for delivery in deliveries:
+            self._forget(delivery)
+        oldest = next(iter(self._held), self._base + max(numbers) + 1) - self._base
+        covered = [number for number in numbers if number < oldest]
+        if covered:
+            encoder.ack(channel, max(covered), multiple=True)
+        for number in numbers:
+            if number > oldest:
+                encoder.ack(channel, number)
+
+    def _forget(self, delivery: Delivery) -> None:
+        del self._held[delivery.tag]
+        self._flagged.discard(delivery.tag)
+        self._broken.pop(delivery.tag, None)
+
+    # -- the window -------------------------------------------------------------------------------
+
+    def _ask_for(self, connection: Connection, wanted: int) -> None:
+        """Have RabbitMQ send as many messages as fill a window of *wanted*."""
+        window = wanted if wanted < AHEAD_FROM else min(2 * wanted, MOST_PREFETCHED)
+        if self._consumed and self._window // SHRINK < window <= self._window:
+            return
+        self._window = window
+        if self._consumed and not self._shares_window:
+            self._cancel(connection)
+        connection.call(
+            self._channel, "basic.qos", self._patience, prefetch_count=window, global_=self._shares_window
+        )
+        if len(self._consumed) < len(self._queues):
+            self._consume(connection)
+
+    def _consume(self, connection: Connection) -> None:
+        """Begin to consume from every queue from which we do not."""
+        if self._recover_at < math.inf:
+            self._recover_at = math.inf
+            self._sender.declare(of_queues(map(self._options.queue, self._queues)), self._patience)
+        calls = []
+        for queue in self._queues:
+            if queue not in self._consumed.values():
+                tag = f"fastq.{next(self._serials)}"
+                # It must be known before the first delivery bears it.
+                self._consumed[tag] = queue
+                arguments = self._options.queue(queue).consumer_arguments
+                calls.append(("basic.consume", {"queue": queue, "consumer_tag": tag, "arguments": arguments}))
+        try:
+            connection.call_many(self._channel, calls, self._patience)
+        except ConnectionClosed as exc:
+            if exc.code == NOT_IMPLEMENTED:  # one of them is a quorum queue, whatever we declared
+                self._shares_window = False
+            raise
+
+    def _cancel(self, connection: Connection) -> None:
+        calls = [("basic.cancel", {"consumer_tag": tag}) for tag in self._consumed]
+        if calls:
+            connection.call_many(self._channel, calls, self._patience)
+        self._take_in(connection, 0.0)
+        self._consumed.clear()
+
+    # -- connections --------------------------------------------------------------------------------
+
+    def _connect(self) -> Connection:
+        connection = self._connector.connect(self._options.connect_timeout)
+        try:
+            self._channel = connection.open_channel(self._patience)
+            self._sender = Sender(connection, self._options, self._patience)
+            queues = [self._options.queue(queue) for queue in self._queues]
+            self._sender.declare(of_queues(queues), self._patience)
+        except BaseException:
+            connection.abandon()
+            raise
+        if int(connection.server_properties.get("version", "0").partition(".")[0]) >= 4 or any(
+            queue.arguments.get("x-queue-type", "classic") != "classic" for queue in queues
+        ):
+            self._shares_window = False
+        self._connection = connection
+        return connection
+
+    def _disconnect(self) -> None:
+        """Leave a connection that is of no use; RabbitMQ will deliver again what was held."""
+        if self._connection is not None:
+            self._connection.abandon()
+            self._connection = None
+            waiting = set(map(id, self._arrived))
+            self.lost += [each for each in self._held.values() if id(each) not in waiting]
+            since = time.monotonic() - UNSEEN_SECONDS
+            self._repeats = {(task_id, retries) for at, task_id, retries in self._settled if at >= since}
+            self._settled.clear()
+        self._begin()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[Connection]:
+        """The connection, which does not outlive a fault."""
+        try:
+            yield self._connection or self._connect()
+        except OperationalError:
+            self._disconnect()
+            raise
+
+
+def _run_of(message: Message) -> tuple[str, int]:
+    retries = message.header("retries")
+    return message.id, retries if type(retries) is int else 0
+
+
+def _count(header: object) -> int:
+    return header if type(header) is int and header > 0 else 0
+
+
+def _seconds(header: object) -> float:
+    return header if type(header) is float else 0.0
