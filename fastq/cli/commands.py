@@ -23,6 +23,7 @@ COMMANDS = {
     "queues": "fastq.cli.queues",
     "purge": "fastq.cli.purge",
     "dead": "fastq.cli.dead",
+    "amqp": "fastq.cli.amqp",
     "report": "fastq.cli.report",
 }
 
