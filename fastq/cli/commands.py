@@ -124,6 +124,7 @@ class Session:
                 click.echo(f"fastq: {one_line(exc)}", file=self._stderr)
                 self.exit_code = exit_code_of(exc)
             case _:
+                sys.stderr = self._stderr  # Python writes its traceback there
                 return False
         return True
 

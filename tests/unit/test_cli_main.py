@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import run
 
-from fastq.cli.commands import COMMANDS
+from fastq.cli.commands import COMMANDS, Session
 from fastq.cli.errors import ExitCode
 from fastq.cli.main import wants_gevent
 
@@ -83,6 +83,14 @@ def test_a_debugger_gets_the_traceback(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("FASTQ_DEBUG", "1")
     with pytest.raises(Exception, match="no command is named"):
         run(["wroker"])
+
+
+def test_the_traceback_of_our_own_errors_goes_to_the_terminal_not_to_the_log(monkeypatch):
+    terminal = sys.stderr
+    with pytest.raises(ZeroDivisionError), Session():
+        monkeypatch.setattr(sys, "stderr", object())  # as a worker does that logs what is written there
+        raise ZeroDivisionError
+    assert sys.stderr is terminal
 
 
 def test_an_option_goes_before_the_environment(tmp_path, monkeypatch, capsys):

@@ -128,6 +128,8 @@ class RabbitMQConsumer(Consumer):
 
     def adopt(self, running: Sequence[Delivery]) -> None:
         """Give *running*, whose claims were lost, those of their copies if these come back here."""
+        # Of the last time, what has ended since has gone to another worker.
+        self._orphans = {each: pair for each, pair in self._orphans.items() if pair[1] is None}
         for delivery in running:
             if delivery.message is not None:
                 self._orphans[delivery.message.id] = (delivery, None)
@@ -302,7 +304,10 @@ class RabbitMQConsumer(Consumer):
         delivery = outcome.delivery
         source, queue, count = self._source(delivery), delivery.queue, delivery.redelivered
         if outcome.action == Action.PARK and outcome.until > time.time():
-            return to_schedule(source, queue, outcome.until, count)
+            try:
+                return to_schedule(source, queue, outcome.until, count)
+            except ValueError as exc:  # the queue's name leaves no room for the delay
+                return to_dead_set(source, queue, str(exc))
         if outcome.action == Action.BURY:
             return to_dead_set(source, queue, outcome.reason or "no reason was given")
         if outcome.action == Action.REDELIVER:
