@@ -534,8 +534,8 @@ class FastQ:
         return self._backend
 
     def queue_names(self) -> list[str]:
-        """The queues that a worker consumes unless told otherwise."""
-        return self.router.consumed()
+        """The queues that workers consume unless told otherwise, but those that are one worker's alone."""
+        return [name for name in self.router.consumed() if not self.router.declaration(name).is_private]
 
     # -- running ------------------------------------------------------------------------
 

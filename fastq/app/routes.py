@@ -138,6 +138,10 @@ class Router:
         self._refresh()
         return self._known(name) or self._missing(name)
 
+    def called(self, name: str) -> str:
+        """What people call the queue *name*: its alias, if it has one."""
+        return self.declaration(name).alias or name
+
     def add(self, queue: Queue) -> Queue:
         """Know one more *queue*, to be declared as it says; returns it with the app's defaults."""
         self._refresh()

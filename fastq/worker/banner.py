@@ -37,7 +37,7 @@ def facts(worker: Worker) -> list[tuple[str, str]]:
         ("app", f"{worker.app.main or 'unnamed'}"),
         ("broker", broker_line(worker)),
         ("results", results_line(worker)),
-        ("queues", ", ".join(worker.queue_names)),
+        ("queues", ", ".join(map(worker.app.router.called, worker.queue_names))),
         (
             "pool",
             f"{worker.pool_name}, {worker.concurrency} at once",

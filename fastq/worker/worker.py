@@ -144,7 +144,7 @@ class Worker:
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
         refuse_pickle_as_root(conf.accept_content)
         self.queue_names = choose_queues(
-            app.queue_names(),
+            app.router.consumed(),
             [app.router.declaration(name).name for name in self.queues],
             [app.router.declaration(name).name for name in self.exclude_queues],
             conf.task_create_missing_queues,

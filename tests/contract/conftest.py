@@ -85,6 +85,12 @@ QUEUES = [
     "a:b{c}",
     "x'\"%?*",
     "🦆",
+    "orders",
+    "paid",
+    "one",
+    "two",
+    "every",
+    "some",
 ]
 
 

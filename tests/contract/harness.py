@@ -72,7 +72,7 @@ class Harness:
 
     def open(self, **options: Any) -> Broker:
         """A broker on this store, independent of all others."""
-        broker = open_broker(self.url, BrokerOptions(**self.options, **options))
+        broker = open_broker(self.url, BrokerOptions(**(self.options | options)))
         self._opened.append(broker)
         return broker
 

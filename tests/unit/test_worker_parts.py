@@ -9,14 +9,14 @@ from unittest.mock import Mock
 
 import pytest
 
-from fastq import FastQ
+from fastq import Broadcast, Exchange, FastQ, Queue
 from fastq._core.message import Delivery, Message
 from fastq.backends.base import StoredResult
 from fastq.cli.worker import ready_worker
 from fastq.exceptions import ImproperlyConfigured, OperationalError
 from fastq.wakeup import Waker
 from fastq.worker import stopping
-from fastq.worker.banner import prefetch_line
+from fastq.worker.banner import facts, prefetch_line
 from fastq.worker.checks import choose_queues, refuse_pickle_as_root
 from fastq.worker.cpus import available_cpus, cgroup_quota
 from fastq.worker.daemon import PidFile, drop_privileges, parse_umask
@@ -75,6 +75,40 @@ def test_queues_are_chosen():
         choose_queues(["mail"], ("mial",), (), False)
     with pytest.raises(ImproperlyConfigured, match="no queue is left"):
         choose_queues(["a"], (), ("a",), False)
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({}, ["celery", "all", "bcast.1"]),
+        ({"queues": ["log", "news"]}, ["all", "bcast.1"]),
+        ({"exclude_queues": ["news", "log"]}, ["celery"]),
+        ({"queues": ["all", "other"], "exclude_queues": ["log"]}, ["other"]),
+    ],
+)
+def test_queues_are_chosen_by_their_names_or_aliases(options, chosen):
+    queues = [
+        Queue("celery"),
+        Queue("all", Exchange("logs", "topic"), "#", alias="log"),
+        Broadcast("news", queue="bcast.1"),
+    ]
+    settings = {
+        "task_queues": queues,
+        "worker_direct": True,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+    }
+    with FastQ("told", broker="memory://told", set_as_current=False, changes=settings) as app:
+        worker = Worker(app, pool="solo", hostname="w@here", **options)
+        worker.prepare()
+        try:
+            assert worker.queue_names == [*chosen, "w@here.dq2"]
+            assert app.router.declaration("w@here.dq2").all_bindings[0].exchange.name == "C.dq2"
+            assert app.queue_names() == ["celery", "all"]  # nobody else's business
+            shown = dict(facts(worker))["queues"].split(", ")
+            assert shown == [{"all": "log", "bcast.1": "news"}.get(name, name) for name in worker.queue_names]
+        finally:
+            worker._end()
 
 
 def test_root_does_not_unpickle(monkeypatch):

@@ -9,7 +9,7 @@ from fastq._core.codec import json_dumps
 from fastq._core.resp import Argument
 from fastq.brokers.exchanges import Bound
 from fastq.brokers.redis import exchanges, keys
-from fastq.brokers.redis.connection import Connection
+from fastq.brokers.redis.connection import Connection, ServerRefused
 from fastq.brokers.redis.layout import Layout
 from fastq.brokers.redis.scripts import run_script
 
@@ -22,7 +22,10 @@ def bind(
     epoch: str,
     timeout: float,
 ) -> None:
-    """Store the bindings of a worker's queues, by exchange; those of *private* ones end with its *epoch*."""
+    """Store the bindings of a worker's queues, by exchange; those of *private* ones end with its *epoch*.
+
+    A user who may not do so can serve queues of direct exchanges all the same: they have names.
+    """
     commands: list[list[Argument]] = []
     for name, bound in bindings.items():
         own = [each for each in bound if each.queue in private]
@@ -30,7 +33,11 @@ def bind(
         commands += exchanges.binding_commands(layout, name, [each for each in bound if each not in own])
     if commands:
         texts = [json_dumps(command) for command in commands]
-        run_script(connection, "bind.lua", [keys.leases(layout.prefix)], texts, timeout)
+        try:
+            run_script(connection, "bind.lua", [keys.leases(layout.prefix)], texts, timeout)
+        except ServerRefused:
+            if any(each.exchange_type != "direct" for bound in bindings.values() for each in bound):
+                raise
 
 
 def private_keys(
