@@ -43,7 +43,10 @@ def bind(
 def private_keys(
     layout: Layout, bindings: Mapping[str, Sequence[Bound]], private: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """What restore.lua must know of *private* queues to delete them when their worker is gone."""
+    """What restore.lua must know of *private* queues to delete them when their worker is gone.
+
+    One that is bound to direct or topic exchanges stays: Celery's sets know no owners.
+    """
     return [
         {
             "name": queue,
