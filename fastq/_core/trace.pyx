@@ -644,6 +644,10 @@ cdef class Tracer:
             return outcome
         return Outcome(delivery, REDELIVER)
 
+    def died(self, Delivery delivery, str cause):
+        """The outcome of a task whose message goes to the dead set because its workers died."""
+        return self._without_run(delivery, "FAILURE", WorkerLostError(cause))
+
     def interrupted(self, Delivery delivery):
         """The outcome of a task abandoned when its worker was forced to stop: another one runs it again."""
         if delivery.tag is None:

@@ -129,6 +129,10 @@ class Consumer(ABC):
         Any other claim goes back counted.
         """
 
+    # Called with messages that a restore is about to bury, each with the reason, before it does so and
+    # outside of locks and transactions. Those that it answers False to stay for the next round. It may
+    # be called again for the same ones.
+    before_burial: Callable[[Sequence[tuple[Delivery, str]]], bool] | None = None
     lost: list[Delivery]  # deliveries whose claim was lost since the caller last emptied the list
     commits_results: bool  # whether `turn` stores Outcome.result with the settlement (D5)
     is_connected: bool

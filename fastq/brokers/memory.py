@@ -10,7 +10,7 @@ import os
 import select
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING
 
 from fastq._core.message import Action, Delivery, Message, Outcome
@@ -185,6 +185,7 @@ class MemoryConsumer(Consumer):
     def _step(self, outcomes: Sequence[Outcome], room: int, waiting: Waiting) -> tuple[list[Delivery], float]:
         """Settle, and claim; returns deliveries, and the seconds until there may be more to do."""
         store = self._store
+        may_bury = self._tell_of_burials()
         with store.lock:
             self._renew()
             for outcome in outcomes:
@@ -195,11 +196,27 @@ class MemoryConsumer(Consumer):
                 if outcome.action == Action.RETURN:
                     self._settle(outcome)
             store.move_due(time.time())
-            store.restore(self._options.max_redeliveries)
+            store.restore(self._options.max_redeliveries, may_bury)
             taken = self._claim(room)
             if waiting not in store.waiting:
                 store.waiting.append(waiting)
             return taken, min(store.next_event(), self._options.lease / 3)
+
+    def _tell_of_burials(self) -> Set[int] | None:
+        """Have `before_burial` called, without the lock; what may be buried then, None: anything."""
+        if self.before_burial is None:
+            return None
+        dying: dict[int, tuple[Delivery, str]] = {}
+        with self._store.lock:
+            expired = self._store.expired().values()
+            for worker in expired:
+                dying |= self._store.dying(worker, self._options.max_redeliveries)
+        if not dying or self.before_burial(list(dying.values())):
+            return dying.keys()
+        with self._store.lock:
+            for worker in expired:  # as if it had just renewed: the next round comes when that has run out
+                worker.lease_until = time.monotonic() + self._options.lease / 3
+        return frozenset()
 
     def _renew(self) -> None:
         if self._worker is not self._store.workers.get(self._epoch):

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,7 @@ from fastq._core.message import Delivery, Message
 from fastq.brokers.base import TaskPlace
 from fastq.brokers.exchanges import Bound
 from fastq.brokers.priority import STEPS, priority_step
-from fastq.brokers.redelivery import death_reason
+from fastq.brokers.redelivery import death_reason, lease_ran_out
 
 if TYPE_CHECKING:
     from fastq.wakeup import Waker
@@ -44,6 +44,11 @@ class Claim:
         self.item = item
         self.delivery = delivery
         self.is_started = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether its loss counts as a redelivery."""
+        return self.is_started or not self.item.redelivered
 
 
 class Worker:
@@ -131,14 +136,29 @@ class MemoryStore:
             item.queued_at = now
             self.put(item, now)
 
-    def restore(self, limit: int) -> None:
-        """Take away the claims of workers whose lease ran out."""
+    def expired(self) -> dict[int, Worker]:
+        """The workers whose lease ran out, by epoch."""
         mono = time.monotonic()
-        for epoch in [epoch for epoch, worker in self.workers.items() if worker.lease_until <= mono]:
-            worker = self.workers.pop(epoch)
+        return {epoch: worker for epoch, worker in self.workers.items() if worker.lease_until <= mono}
+
+    def dying(self, worker: Worker, limit: int) -> dict[int, tuple[Delivery, str]]:
+        """What a restore of *worker* would bury, by tag, with the reason."""
+        cause = lease_ran_out(worker.node)
+        return {
+            tag: (claim.delivery, death_reason(claim.item.redelivered + 1, limit, cause))
+            for tag, claim in worker.claims.items()
+            if claim.counts and claim.item.redelivered >= limit
+        }
+
+    def restore(self, limit: int, may_bury: Set[int] | None) -> None:
+        """Take away the claims of workers whose lease ran out, unless others than *may_bury* would die."""
+        for epoch, worker in self.expired().items():
+            if may_bury is not None and not self.dying(worker, limit).keys() <= may_bury:
+                continue
+            del self.workers[epoch]
             for claim in reversed(worker.claims.values()):
-                if claim.is_started or not claim.item.redelivered:
-                    self.put_back(claim.item, limit, f"the lease of {worker.node} ran out")
+                if claim.counts:
+                    self.put_back(claim.item, limit, lease_ran_out(worker.node))
                 else:
                     self.put_first(claim.item)
 

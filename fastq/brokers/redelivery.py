@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def lease_ran_out(node: str) -> str:
+    """The cause of death that a worker's silence is taken for."""
+    return f"the lease of {node} ran out"
+
+
 def death_reason(count: int, limit: int, cause: str) -> str:
     """What the dead set says of a message that was taken back *count* times; *cause* tells of the last."""
     times = "once" if count == 1 else f"{count} times"

@@ -24,6 +24,7 @@ from fastq.worker.checks import choose_queues, refuse_pickle_as_root, unused_set
 from fastq.worker.cpus import available_cpus
 from fastq.worker.daemon import PidFile
 from fastq.worker.duplicates import Duplicates
+from fastq.worker.last_results import LastResults
 from fastq.worker.loop import Loop
 from fastq.worker.nodes import expand_path, node_name
 from fastq.worker.pools.base import NewChild, Pool, PoolOptions
@@ -206,11 +207,12 @@ class Worker:
         backend = None if self.app.backend is None else self.app.backend.without_retries()
         shares_store = backend is not None and backend.shares_store_with(self.app.read_broker)
         tracer = Tracer(self.app, self.hostname, max_redeliveries=self.app.conf.task_max_redeliveries)
+        last = None if backend is None else LastResults(tracer, backend)
         dedupes = conf.worker_deduplicate_successful_tasks
         rates = rate_limits({} if conf.worker_disable_rate_limits else self.app.tasks)
         return Loop(
             self._pool,
-            lambda: self._open_consumer(backend if shares_store else None),
+            lambda: self._open_consumer(backend if shares_store else None, last),
             waker=self._waker,
             gate=Gate(self.app, tracer, dict(rates)),
             window=PrefetchWindow(
@@ -230,9 +232,10 @@ class Worker:
             max_retries=(conf.broker_connection_max_retries or None) if conf.broker_connection_retry else 0,
         )
 
-    def _open_consumer(self, backend: Backend | None) -> Consumer:
+    def _open_consumer(self, backend: Backend | None, last: LastResults | None) -> Consumer:
         """Connect, and say that the worker is ready when it is."""
         consumer = self.app.read_broker.consumer(self.queue_names, self.hostname, self._waker, backend)
+        consumer.before_burial = None if last is None else last.store
         try:
             consumer.turn((), 0, 0.0)
         except OperationalError as exc:

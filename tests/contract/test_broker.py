@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from itertools import chain
 
 import pytest
@@ -544,6 +545,32 @@ def test_a_message_whose_worker_dies_too_often_is_dead(harness: Harness) -> None
         harness.start(doomed, take_one(doomed))
         harness.abandon(doomed)
     assert take(harness.consume("q", max_redeliveries=1), timeout=3 * SHORT_LEASE) == []
+    (dead,) = harness.open().dead()
+    assert dead.id == "killer" and "died 2 times" in dead.reason
+
+
+def test_before_a_restore_buries_a_message_it_says_so(harness: Harness) -> None:
+    harness.open().publish([message(id="killer")])
+    for _ in range(2):
+        doomed = harness.consume("q", lease=SHORT_LEASE, max_redeliveries=1)
+        harness.start(doomed, take_one(doomed))
+        harness.abandon(doomed)
+    told: list[tuple[list[str], int]] = []
+    answers = [False, True]
+
+    def before_burial(dying: Sequence[tuple[Delivery, str]]) -> bool:
+        (delivery, reason) = dying[0]
+        assert "died 2 times" in reason
+        told.append((ids([delivery]), len(harness.open().dead())))
+        return answers.pop(0)
+
+    restorer = harness.consume("q", max_redeliveries=1, lease=SHORT_LEASE)
+    restorer.before_burial = before_burial
+    until = time.monotonic() + PATIENCE
+    while not harness.open().dead():
+        assert time.monotonic() < until
+        assert take(restorer, timeout=SHORT_LEASE / 10) == []
+    assert told == [(["killer"], 0), (["killer"], 0)]
     (dead,) = harness.open().dead()
     assert dead.id == "killer" and "died 2 times" in dead.reason
 

@@ -479,6 +479,28 @@ def test_a_task_whose_process_died_is_retried_if_it_asks_for_that(app, tag):
     assert (last.action, last.state, last.follow) == (Action.ACK, "FAILURE", None)
 
 
+def test_a_task_whose_message_dies_has_failed(app):
+    @app.task(ignore_result=True)
+    def quiet():
+        pass
+
+    @app.task
+    def plain():
+        pass
+
+    app.finalize()
+
+    def died(task, **headers):
+        message = Message(task.name, "id-1", headers, b"[[],{},{}]", queue="celery")
+        return Tracer(app, "w@host").died(Delivery(message, None, "celery", 4), "its worker died 4 times")
+
+    failure = document(died(plain))
+    assert (failure["status"], failure["result"]["exc_type"]) == ("FAILURE", "WorkerLostError")
+    assert failure["result"]["exc_message"] == ["its worker died 4 times"]
+    assert died(quiet).result is None
+    assert died(plain, ignore_result=True).result is None
+
+
 def test_run_many_stops_between_tasks_when_told(app):
     class Stop:
         left = 2

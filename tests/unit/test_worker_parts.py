@@ -335,7 +335,7 @@ def test_a_worker_that_shall_not_try_again_says_so_at_its_start(settings):
         worker = Worker(app, pool="solo")
         worker._waker = None
         with pytest.raises(OperationalError):
-            worker._open_consumer(None)
+            worker._open_consumer(None, None)
 
 
 def test_a_worker_is_as_the_settings_say_where_no_option_does(tmp_path):

@@ -102,6 +102,8 @@ class RabbitMQConsumer(Consumer):
         self._consumed: dict[str, str] = {}  # consumer tag: queue
         self._recover_at = math.inf  # monotonic
         self._ways: list[tuple[Delivery, Outgoing]] = []  # for what arrived and is not for the worker now
+        self._doomed: list[tuple[Delivery, str, Outgoing]] = []  # to be buried, each with the reason
+        self._bury_at = 0.0  # monotonic: not before
 
     @property
     def is_connected(self) -> bool:  # type: ignore[override]
@@ -201,6 +203,8 @@ class RabbitMQConsumer(Consumer):
         deliveries = self._channel.deliveries
         while deliveries:
             self._arrive(deliveries.popleft())
+        if self._doomed and time.monotonic() >= self._bury_at:
+            self._bury_doomed()
         if self._ways:
             ways, self._ways = self._ways, []
             self._move(connection, ways)
@@ -234,9 +238,18 @@ class RabbitMQConsumer(Consumer):
             self._ways.append((delivery, to_schedule(content, queue, due, count)))
         elif delivery.redelivered > self._options.max_redeliveries:
             reason = f"its process died {delivery.redelivered} times while it ran it"
-            self._ways.append((delivery, to_dead_set(content, queue, reason)))
+            self._doomed.append((delivery, reason, to_dead_set(content, queue, reason)))
         else:
             self._arrived.append(delivery)
+
+    def _bury_doomed(self) -> None:
+        """Send what died too often to the dead set, if what goes before that has been done."""
+        dying = [(delivery, reason) for delivery, reason, _ in self._doomed]
+        if self.before_burial is None or self.before_burial(dying):
+            self._ways += [(delivery, way) for delivery, _, way in self._doomed]
+            self._doomed.clear()
+        else:
+            self._bury_at = time.monotonic() + self._options.lease / 3
 
     def _knows(self, delivery: Delivery, message: Message) -> bool:
         """Whether this copy comes only because a connection broke: the task has ended here, or runs."""

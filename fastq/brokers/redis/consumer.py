@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastq._core.message import Action, Delivery, Message, Outcome
+from fastq._core.message import Action, Delivery, Message, Outcome, decode_delivery
 from fastq._core.resp import Argument
 from fastq._core.turn import TurnCodec
 from fastq.brokers.base import BrokerOptions, Consumer
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 OLDEST_SERVER = (6, 2)  # RPOP with a count
 # How many claims one call of restore.lua moves at most: some milliseconds in which nobody else is served.
 RESTORED_AT_ONCE = 2000
+ANY_CLAIM = b"*"  # to restore.lua: whatever is to be buried may be
 # How many messages one turn claims at most: enough to make the round trip cheap, few enough for one reply.
 CLAIMED_AT_ONCE = 512
 # When a turn was given as many messages as it asked for, and at least this many, the next ones are claimed
@@ -583,16 +584,27 @@ class RedisConsumer(Consumer):
         Returns in how many milliseconds there will be something to restore: 0 is now, -1 never.
         """
         prefix = self._layout.prefix
-        restored, next_expiry_ms = run_script(
-            connection,
-            "restore.lua",
-            [keys.leases(prefix), keys.workers(prefix)],
-            [keys.turn(prefix, ""), self._options.max_redeliveries, RESTORED_AT_ONCE, epoch, *counted],
-            self._patience,
-        )
-        if restored:
-            self._is_quiet = False  # the server does not tell us of our own changes
-        return int(next_expiry_ms)
+        listed = counted if epoch or self.before_burial else [ANY_CLAIM]
+        while True:
+            restored, next_expiry_ms, dying = run_script(
+                connection,
+                "restore.lua",
+                [keys.leases(prefix), keys.workers(prefix)],
+                [keys.turn(prefix, ""), self._options.max_redeliveries, RESTORED_AT_ONCE, epoch, *listed],
+                self._patience,
+            )
+            if restored:
+                self._is_quiet = False  # the server does not tell us of our own changes
+            if not dying:
+                return int(next_expiry_ms)
+            if self.before_burial is None or not self.before_burial([_dying(*each) for each in dying]):
+                return -1  # they stay until the next round
+            listed = [name for name, *_ in dying]
+
+
+def _dying(name: bytes, queue: bytes, count: int, reason: bytes, envelope: bytes) -> tuple[Delivery, str]:
+    """What restore.lua says of a claim that is to be buried."""
+    return decode_delivery(envelope, name, queue.decode(), count), reason.decode()
 
 
 def _claim_number(tag: bytes) -> int:

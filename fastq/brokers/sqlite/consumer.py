@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from itertools import count
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, NamedTuple
@@ -90,6 +90,7 @@ class SQLiteConsumer(Consumer):
         self._next_expiry = NEVER  # when the first lease of another worker ends
         self._clock_offset = time.time() - time.monotonic()
         self._leases_count_from = 0.0  # monotonic
+        self._tell_at = 0.0  # monotonic: no burial before, because what goes before it has failed
 
     # ---- one turn ----
 
@@ -114,7 +115,8 @@ class SQLiteConsumer(Consumer):
             db = self._connection()
             if not outcomes and not self._finds_work(db, room):
                 return []
-            taken = self._transact(db, outcomes, room)
+            may_bury = self._tell_of_burials(db)
+            taken = self._transact(db, outcomes, room, may_bury)
         except OperationalError:
             self._disconnect()
             raise
@@ -151,7 +153,9 @@ class SQLiteConsumer(Consumer):
         return (
             (room > 0 and self._has_ready)
             or now >= self._next_due
-            or (now >= self._next_expiry and not self._clock_jumped(now))
+            or (
+                now >= self._next_expiry and not self._clock_jumped(now) and time.monotonic() >= self._tell_at
+            )
             or (self._keeps_lease() and now >= self._renew_at)
             or not self._is_bound
         )
@@ -173,7 +177,9 @@ class SQLiteConsumer(Consumer):
 
     # ---- one transaction ----
 
-    def _transact(self, db: Connection, outcomes: Sequence[Outcome], room: int) -> list[Delivery]:
+    def _transact(
+        self, db: Connection, outcomes: Sequence[Outcome], room: int, may_bury: Set[int]
+    ) -> list[Delivery]:
         """Settle *outcomes*, see to the schedule and the leases, and claim; all of it or nothing."""
         loose = [each for each in outcomes if each.delivery.tag is None]
         held = self._first_of_each_held(outcomes)
@@ -188,7 +194,7 @@ class SQLiteConsumer(Consumer):
             if follow:
                 moves.add(db, follow, now)
             self._store_results(db, [*loose, *held], now)
-            self._maintain(db, now)
+            self._maintain(db, now, may_bury)
             ready = _take(db, self._queues, room)
             epoch = self._epoch if is_alive else 0
             renews = bool(ready) or (is_alive and (bool(outcomes) or now >= self._renew_at))
@@ -218,12 +224,29 @@ class SQLiteConsumer(Consumer):
                 found.setdefault(outcome.delivery.tag, outcome)
         return list(found.values())
 
-    def _maintain(self, db: Connection, now: float) -> None:
+    def _tell_of_burials(self, db: Connection) -> Set[int]:
+        """Have `before_burial` called, which must be outside of the transaction; what may be buried then."""
+        now = time.time()
+        if self.before_burial is None or self._clock_jumped(now) or time.monotonic() < self._tell_at:
+            return frozenset()
+        dying: dict[int, tuple[Delivery, str]] = {}
+        with self._store.translated():
+            for worker, node in db.execute(SQL["expired_workers"], (now, self._epoch)).fetchall():
+                dying |= moves.dying(db, worker, node, self._options.max_redeliveries)
+        if not dying or self.before_burial(list(dying.values())):
+            return dying.keys()
+        self._tell_at = time.monotonic() + self._options.lease * RENEW_AFTER
+        return frozenset()
+
+    def _maintain(self, db: Connection, now: float, may_bury: Set[int]) -> None:
         """Make ready what is due, and what is claimed by workers whose lease ran out."""
         moves.move_due(db, now)
-        if not self._clock_jumped(now):
-            for worker, node in db.execute(SQL["expired_workers"], (now, self._epoch)).fetchall():
-                moves.restore(db, worker, node, self._options.max_redeliveries, now)
+        if self._clock_jumped(now):
+            return
+        limit = self._options.max_redeliveries
+        for worker, node in db.execute(SQL["expired_workers"], (now, self._epoch)).fetchall():
+            if self.before_burial is None or moves.dying(db, worker, node, limit).keys() <= may_bury:
+                moves.restore(db, worker, node, limit, now)
                 bindings.drop_private(db, worker)
 
     def _renew(self, db: Connection, epoch: int, now: float) -> int:

@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from fastq._core.message import Message, decode_envelope
+from fastq._core.message import Delivery, Message, decode_delivery, decode_envelope
 from fastq.brokers.priority import priority_step
-from fastq.brokers.redelivery import death_reason
+from fastq.brokers.redelivery import death_reason, lease_ran_out
 from fastq.brokers.sqlite.statements import SQL
 from fastq.exceptions import DecodeError
 
@@ -110,9 +110,21 @@ def restore(db: sqlite3.Connection, worker: int, node: str, limit: int, now: flo
     time; later on only those that were marked as started.
     """
     claims = db.execute(SQL["claims_of"], (worker,)).fetchall()
-    redeliver(db, [number for number, counts in claims if counts], limit, now, f"the lease of {node} ran out")
+    redeliver(db, [number for number, counts in claims if counts], limit, now, lease_ran_out(node))
     give_back(db, [number for number, counts in claims if not counts])
     db.execute(SQL["delete_worker"], (worker,))
+
+
+def dying(db: sqlite3.Connection, worker: int, node: str, limit: int) -> dict[int, tuple[Delivery, str]]:
+    """What `restore` would bury, by its number, with the reason."""
+    rows = db.execute(SQL["dying"], (worker, limit)).fetchall()
+    return {
+        number: (
+            decode_delivery(envelope, number, queue, count),
+            death_reason(count, limit, lease_ran_out(node)),
+        )
+        for number, queue, count, envelope in rows
+    }
 
 
 def revive(db: sqlite3.Connection, ids: Sequence[int], now: float) -> None:

@@ -124,6 +124,13 @@ SELECT c.id, c.started OR m.redelivered = 0
 FROM fastq_claims AS c JOIN fastq_messages AS m USING (id)
 WHERE c.worker = ? ORDER BY c.id
 
+-- name: dying
+-- (worker id, most redeliveries): what can't be redelivered to another worker once more
+SELECT c.id, m.queue, m.redelivered + 1, m.envelope
+FROM fastq_claims AS c JOIN fastq_messages AS m USING (id)
+WHERE c.worker = ? AND (c.started OR m.redelivered = 0) AND m.redelivered >= ?
+ORDER BY c.id
+
 -- ---- bindings (bindings.py) ----
 
 -- name: bind
