@@ -7,7 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benches import bench_drain, bench_enqueue, bench_idle, bench_import, bench_latency, bench_prefetch
+from benches import (
+    bench_drain,
+    bench_enqueue,
+    bench_idle,
+    bench_import,
+    bench_latency,
+    bench_prefetch,
+    bench_rabbitmq,
+)
 from benches.charts import draw
 from benches.harness import open_bench
 from benches.report import print_table, surroundings, write_json
@@ -19,6 +27,7 @@ BENCHES = {
     "idle": bench_idle,
     "import": bench_import,
     "prefetch": bench_prefetch,
+    "rabbitmq": bench_rabbitmq,
 }
 TABLE_WIDTH = 150  # columns
 
@@ -40,9 +49,12 @@ def main() -> None:
     parser.add_argument(
         "--redis", metavar="URL", help="use (and flush!) this database, not a server of our own"
     )
+    parser.add_argument(
+        "--rabbitmq", metavar="URL", help="use this virtual host and its queue celery, not a node of our own"
+    )
     options = parser.parse_args()
-    with open_bench(options.redis, options.quick) as bench:
-        around = surroundings(bench.redis.connection, options.quick)
+    with open_bench(options.redis, options.rabbitmq, options.quick, "rabbitmq" in options.only) as bench:
+        around = surroundings(bench)
         for name in options.only:
             BENCHES[name].run(bench)
     console = Console()

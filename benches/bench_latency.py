@@ -9,15 +9,19 @@ from itertools import product
 
 from benches.bench_drain import label
 from benches.harness import Bench
-from benches.sides import Side
-from benches.stores import RedisStore, SqliteStore, wait_done
+from benches.sides import Settings, Side
+from benches.stores import RabbitStore, RedisStore, SqliteStore, wait_done
+
+Store = RedisStore | SqliteStore | RabbitStore
 
 
-def round_trips(bench: Bench, side: Side, store: RedisStore | SqliteStore, pool: str) -> dict[int, float]:
+def round_trips(
+    bench: Bench, side: Side, store: Store, pool: str, settings: Settings | None = None
+) -> dict[int, float]:
     """Percentiles, in milliseconds."""
     store.clear()
-    with side.worker(store.url, pool):
-        took = side.client(store.url, "round_trips", bench.count(1_000))["milliseconds"]
+    with side.worker(store.url, pool, settings=settings):
+        took = side.client(store.url, "round_trips", bench.count(1_000), settings)["milliseconds"]
     cuts = statistics.quantiles(took, n=100)
     return {50: cuts[49], 99: cuts[98]}
 
@@ -49,9 +53,14 @@ def run(bench: Bench) -> None:
 
 
 def median(
-    bench: Bench, side: Side, store: RedisStore | SqliteStore, pool: str, slowest: list[float]
+    bench: Bench,
+    side: Side,
+    store: Store,
+    pool: str,
+    slowest: list[float],
+    settings: Settings | None = None,
 ) -> float:
     """The middle round trip in milliseconds; notes the 99th percentile in *slowest*."""
-    percentiles = round_trips(bench, side, store, pool)
+    percentiles = round_trips(bench, side, store, pool, settings)
     slowest.append(percentiles[99])
     return percentiles[50]

@@ -6,19 +6,26 @@ anything up is on as well: no gossip, mingle, heartbeats or events (see `sides.C
 
 from __future__ import annotations
 
+import json
 import os
 
 from celery import Celery, group
+from kombu import Exchange, Queue
 
 from benches import floor
+from benches.data import QUEUE
 
-app = Celery("benches", broker=os.environ["BENCH_URL"], backend=os.environ["BENCH_URL"])
+url, settings = os.environ["BENCH_URL"], json.loads(os.environ["BENCH_SETTINGS"])
+app = Celery("benches", broker=url, backend=settings.pop("result_backend", url))
+if not settings.pop("queue_is_durable", True):
+    app.conf.task_queues = [Queue(QUEUE, Exchange(QUEUE), QUEUE, durable=False)]
 app.conf.update(
     task_acks_late=True,
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
     worker_enable_remote_control=False,
 )
+app.conf.update(settings)
 
 
 @app.task(name="benches.noop")

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +37,22 @@ def in_bulk(module: ModuleType, count: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "started": started, "ids": ids}
 
 
+def burst(module: ModuleType, count: int) -> dict[str, Any]:
+    """Once a worker has answered, send *count* tasks in bulk, of which the last writes a mark."""
+    marks = Path(os.environ["BENCH_MARKS"])
+    module.mark.delay()
+    module.send_many(WARM_UP)
+    until = time.monotonic() + GET_TIMEOUT
+    while not marks.exists():
+        if time.monotonic() > until:
+            raise TimeoutError("no worker runs tasks")
+        time.sleep(0.01)
+    started = time.time()
+    module.send_many(count - 1)
+    module.mark.delay()
+    return {"started": started}
+
+
 def round_trips(module: ModuleType, count: int) -> dict[str, Any]:
     """Call `delay().get()` *count* times in a row."""
     for _ in range(WARM_UP):
@@ -47,7 +65,7 @@ def round_trips(module: ModuleType, count: int) -> dict[str, Any]:
     return {"milliseconds": milliseconds}
 
 
-ACTIONS = {"one_by_one": one_by_one, "in_bulk": in_bulk, "round_trips": round_trips}
+ACTIONS = {"one_by_one": one_by_one, "in_bulk": in_bulk, "burst": burst, "round_trips": round_trips}
 
 
 if __name__ == "__main__":

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from benches import floor
-from fastq import FastQ
+from benches.data import QUEUE
+from fastq import FastQ, Queue
 
-app = FastQ("benches", broker=os.environ["BENCH_URL"], backend=os.environ["BENCH_URL"])
+url, settings = os.environ["BENCH_URL"], json.loads(os.environ["BENCH_SETTINGS"])
+app = FastQ("benches", broker=url, backend=settings.pop("result_backend", url))
+if not settings.pop("queue_is_durable", True):
+    app.conf.task_queues = [Queue(QUEUE, durable=False)]
+app.conf.update(settings)
 
 
 @app.task(name="benches.noop")

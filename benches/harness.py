@@ -7,13 +7,13 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benches.processes import redis_server
+from benches.processes import rabbitmq_server, redis_server
 from benches.sides import CelerySide, FastqSide, FloorSide
-from benches.stores import RedisStore, SqliteStore
+from benches.stores import RabbitStore, RedisStore, SqliteStore
 
 
 @dataclass(kw_only=True)
@@ -51,6 +51,7 @@ class Bench:
     folder: Path
     redis: RedisStore
     sqlite: SqliteStore
+    rabbitmq: RabbitStore | None  # None: there is no RabbitMQ here
     quick: bool
     records: list[Record] = field(default_factory=list)
 
@@ -104,12 +105,20 @@ def show(record: Record) -> None:
 
 
 @contextmanager
-def open_bench(redis_url: str | None, quick: bool) -> Iterator[Bench]:
-    """A `Bench` in a temporary folder, with a Redis server of its own unless *redis_url* names one."""
-    with tempfile.TemporaryDirectory(prefix="fastq-bench-") as name:
-        folder = Path(name)
-        if redis_url:
-            yield Bench(folder=folder, redis=RedisStore(redis_url), sqlite=SqliteStore(folder), quick=quick)
-            return
-        with redis_server(folder) as url:
-            yield Bench(folder=folder, redis=RedisStore(url), sqlite=SqliteStore(folder), quick=quick)
+def open_bench(
+    redis_url: str | None, rabbitmq_url: str | None, quick: bool, needs_rabbitmq: bool
+) -> Iterator[Bench]:
+    """A `Bench` in a temporary folder, with servers of its own where no URL names one."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastq-bench-")))
+        redis = redis_url or stack.enter_context(redis_server(folder))
+        rabbitmq = rabbitmq_url
+        if needs_rabbitmq and rabbitmq is None:
+            rabbitmq = stack.enter_context(rabbitmq_server(folder / "rabbitmq"))
+        yield Bench(
+            folder=folder,
+            redis=RedisStore(redis),
+            sqlite=SqliteStore(folder),
+            rabbitmq=RabbitStore(rabbitmq) if needs_rabbitmq and rabbitmq else None,
+            quick=quick,
+        )

@@ -50,6 +50,23 @@ def redis_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
+def rabbitmq_server(folder: Path) -> Iterator[str | None]:
+    """Run a RabbitMQ node; its URL, or None where it is not installed."""
+    from tests.servers import RABBITMQ_SCRIPTS, RabbitServer
+
+    if not (RABBITMQ_SCRIPTS / "rabbitmq-server").exists():
+        yield None
+        return
+    folder.mkdir()
+    server = RabbitServer(folder, free_port())
+    server.start()
+    try:
+        yield server.url()
+    finally:
+        server.kill()
+
+
+@contextmanager
 def running(
     command: list[str], log: Path, environment: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:

@@ -16,10 +16,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benches.floor import Connection
-from benches.harness import Record
+from benches.harness import Bench, Record
 
-PACKAGES = ("fastq-queue", "celery", "kombu", "redis", "hiredis", "orjson", "gevent")
+PACKAGES = ("fastq-queue", "celery", "kombu", "amqp", "redis", "hiredis", "orjson", "gevent")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,10 @@ TARGETS = (
     Target("enqueue in bulk, redis", "fastq", 0.5, "floor"),
     Target("enqueue in bulk, sqlite", "fastq", 20_000),
     Target("drain, sqlite", "fastq solo", 20_000),
+    Target("drain, rabbitmq", "fastq solo", 0.7, "floor"),
+    Target("drain, rabbitmq", "fastq solo", 10, "celery"),
+    Target("publish in bulk, rabbitmq", "fastq", 0.7, "floor"),
+    Target("publish in bulk, rabbitmq", "fastq", 10, "celery"),
     Target("round trip p50, redis", "fastq solo", 0.5, at_least=False),
     Target("round trip p50, redis", "fastq prefork", 0.5, at_least=False),
     Target("round trip p50, sqlite", "fastq solo", 12, at_least=False),
@@ -147,12 +150,11 @@ def figure(value: float) -> str:
     return f"{value:.3g}"
 
 
-def surroundings(redis: Connection, quick: bool) -> dict[str, Any]:
+def surroundings(bench: Bench) -> dict[str, Any]:
     """What the figures depend on: the machine and the versions."""
-    info = dict(
-        line.split(":", 1) for line in redis.call("INFO", "server").decode().splitlines() if ":" in line
-    )
-    versions = {"python": platform.python_version(), "redis-server": info["redis_version"]}
+    versions = {"python": platform.python_version(), "redis-server": bench.redis.version}
+    if bench.rabbitmq is not None:
+        versions["rabbitmq-server"] = bench.rabbitmq.version
     for package in PACKAGES:
         try:
             versions[package] = version(package)
@@ -160,7 +162,7 @@ def surroundings(redis: Connection, quick: bool) -> dict[str, Any]:
             continue
     return {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "quick": quick,
+        "quick": bench.quick,
         "machine": {"system": platform.platform(), "processors": os.cpu_count(), "processor": processor()},
         "versions": versions,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
@@ -15,6 +15,8 @@ from benches.processes import run_python, running
 
 # How many tasks run at once on each pool; gevent and asyncio are for tasks that wait.
 CONCURRENCY = {"solo": 1, "prefork": 2, "threads": 2, "gevent": 100, "asyncio": 100}
+
+Settings = Mapping[str, Any]
 
 
 class Side(ABC):
@@ -34,24 +36,40 @@ class Side(ABC):
         """The command line of a worker."""
 
     @contextmanager
-    def worker(self, url: str, pool: str, prefetch: str = "", results: bool = True) -> Iterator[Popen[bytes]]:
+    def worker(
+        self,
+        url: str,
+        pool: str,
+        prefetch: str = "",
+        results: bool = True,
+        settings: Settings | None = None,
+    ) -> Iterator[Popen[bytes]]:
         """Run a worker until the end of the block."""
         self.marks.unlink(missing_ok=True)
         command = [sys.executable, *self.command(url, pool, prefetch, results)]
-        with running(command, self.log, self.environment(url)) as process:
+        with running(command, self.log, self.environment(url, settings)) as process:
             yield process
 
-    def client(self, url: str, action: str, count: int) -> dict[str, Any]:
+    def client(self, url: str, action: str, count: int, settings: Settings | None = None) -> dict[str, Any]:
         """Let a program send tasks: see `benches.client`."""
         output = run_python(
-            "-m", "benches.client", self.name, action, str(count), environment=self.environment(url)
+            "-m",
+            "benches.client",
+            self.name,
+            action,
+            str(count),
+            environment=self.environment(url, settings),
         )
         answer: dict[str, Any] = json.loads(output)
         return answer
 
-    def environment(self, url: str) -> dict[str, str]:
-        """What its processes find in their environment."""
-        return {"BENCH_URL": url, "BENCH_MARKS": str(self.marks)}
+    def environment(self, url: str, settings: Settings | None = None) -> dict[str, str]:
+        """What its processes find in their environment: *settings* are those of the application."""
+        return {
+            "BENCH_URL": url,
+            "BENCH_MARKS": str(self.marks),
+            "BENCH_SETTINGS": json.dumps(settings or {}),
+        }
 
 
 class FastqSide(Side):

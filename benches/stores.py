@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from subprocess import Popen
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
-from benches.data import workload
+from benches.data import BODY, QUEUE, calls, workload
 from benches.floor import Connection, push_in_bulk
 
 LOOK_SECONDS = 0.1  # between two looks: rare enough to cost the sides nothing
 TIMEOUT = 180.0  # seconds
+RABBITMQ_SECONDS = 30.0  # that one answer of RabbitMQ may take
+AT_ONCE = 1000  # messages that are published and confirmed as one
 
 T = TypeVar("T")
 
@@ -49,10 +51,74 @@ class RedisStore:
 
         Its count of commands would include those that scripts call.
         """
-        info = dict(
-            line.split(":", 1) for line in self.connection.call("INFO").decode().splitlines() if ":" in line
-        )
+        info = self._info()
         return int(info["total_reads_processed"]), int(info["connected_clients"]) - 1
+
+    @property
+    def version(self) -> str:
+        """The server's."""
+        return self._info()["redis_version"]
+
+    def _info(self) -> dict[str, str]:
+        lines = self.connection.call("INFO").decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+class RabbitStore:
+    """The default queue in a virtual host of RabbitMQ that holds nothing but the bench."""
+
+    def __init__(self, url: str) -> None:
+        # Imported here for runs that do not have fastq's extensions: the floor and Celery alone.
+        from fastq.brokers.rabbitmq.connection import connect
+        from fastq.brokers.rabbitmq.endpoint import parse_endpoint
+
+        self.url = url
+        endpoint = parse_endpoint(url, {})
+        self._connection = connect(endpoint, endpoint.nodes[0], RABBITMQ_SECONDS)
+        self._channel = self._connection.open_channel(RABBITMQ_SECONDS)
+        self._call("confirm.select")
+        self._sent = 0
+
+    @property
+    def version(self) -> str:
+        """RabbitMQ's."""
+        return str(self._connection.server_properties["version"])
+
+    def clear(self, durable: bool = True, queue_type: str = "classic") -> None:
+        """Delete the queue and declare it anew."""
+        self._call("queue.delete", queue=QUEUE)
+        arguments = {} if queue_type == "classic" else {"x-queue-type": queue_type}
+        self._call("queue.declare", queue=QUEUE, durable=durable, arguments=arguments)
+
+    def fill(self, ids: list[str], results: bool, delivery_mode: int = 2) -> None:
+        """Enqueue no-op tasks with *ids*, in the same bytes for every side."""
+        waiting = list(calls(ids, results))
+        for start in range(0, len(ids), AT_ONCE):
+            self._publish(waiting[start : start + AT_ONCE], delivery_mode)
+
+    def _publish(self, batch: list[dict[str, Any]], delivery_mode: int) -> None:
+        channel, encoder = self._channel, self._connection.encoder
+        for call in batch:
+            encoder.publish(
+                channel.number,
+                "",
+                QUEUE,
+                BODY,
+                headers=call,
+                properties={"correlation_id": call["id"], "delivery_mode": delivery_mode},
+                content_type="application/json",
+                content_encoding="utf-8",
+            )
+        self._sent += len(batch)
+        self._connection.wait_until(
+            lambda: bool(channel.confirms) and channel.confirms[-1].delivery_tag >= self._sent,
+            RABBITMQ_SECONDS,
+            "confirms",
+        )
+        channel.confirms.clear()
+
+    def _call(self, name: str, **fields: Any) -> None:
+        self._connection.call(self._channel, name, RABBITMQ_SECONDS, **fields)
 
 
 class SqliteStore:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benches.data import NOOP, QUEUE, SEED, envelope, task_ids
+from benches.data import NOOP, QUEUE, SEED, envelope, headers, task_ids
 from fastq import FastQ
 from fastq._core.codec import json_dumps, json_loads
 from fastq._core.message import Delivery, Message, Outcome, decode_envelope, new_id
@@ -25,7 +25,7 @@ WORDS = ("stock", "order", "user", "mail", "eu", "us", "usd", "new", "old", "pai
 @pytest.fixture
 def message() -> Message:
     """A message as a worker receives it."""
-    return decode_envelope(envelope(NOOP, task_ids(1)[0]))
+    return decode_envelope(envelope(headers(NOOP, task_ids(1)[0])))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_encode_an_envelope(benchmark: BenchmarkFixture, message: Message) -> No
 
 @pytest.mark.parametrize("body_encoding", [None, "base64"], ids=["text", "base64"])
 def test_decode_an_envelope(benchmark: BenchmarkFixture, body_encoding: str | None) -> None:
-    raw = envelope(NOOP, task_ids(1)[0], body_encoding=body_encoding)
+    raw = envelope(headers(NOOP, task_ids(1)[0]), body_encoding)
     assert benchmark(decode_envelope, raw).task == NOOP
 
 
