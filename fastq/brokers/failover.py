@@ -13,9 +13,10 @@ NAMES = ("round-robin", "shuffle")
 
 
 def split_urls(url: str) -> list[str]:
-    """The URLs that are joined by ``;``. One without a scheme has that of the first."""
-    scheme = url.partition("://")[0]
-    return [each if "://" in each else f"{scheme}://{each}" for each in url.split(";") if each]
+    """The URLs that are joined by ``;``. One without a scheme has that of the first, if it has one."""
+    urls = [each for each in url.split(";") if each] or [url]
+    scheme, mark, _ = urls[0].partition("://")
+    return [each if "://" in each or not mark else f"{scheme}://{each}" for each in urls]
 
 
 def in_order(urls: list[str], strategy: str | Strategy | None) -> Iterator[str]:

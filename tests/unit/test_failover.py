@@ -36,6 +36,8 @@ def make_servers(urls=URLS, strategy=None):
 def test_urls_are_split_and_share_a_scheme():
     assert split_urls("redis://a;b:1/2;rediss://c") == ["redis://a", "redis://b:1/2", "rediss://c"]
     assert split_urls("redis://a") == ["redis://a"]
+    assert split_urls("rediss") == ["rediss"]  # no URL: whoever opens it says so
+    assert split_urls("") == [""]
 
 
 def test_round_robin_goes_round():
