@@ -93,7 +93,7 @@ cdef class Message:
 
     *headers* is the v2 header map with ``task`` and ``id`` in it; a received v1 message
     has none until `upgrade_v1`. *properties* holds ``correlation_id``, ``reply_to``,
-    ``delivery_mode``, ``expiration`` where set. *body* is serialized and, if the header
+    ``delivery_mode``, ``expiration``, ``mandatory`` where set. *body* is serialized and, if the header
     ``compression`` says so, compressed. *queue* is where it goes; *exchange* and
     *routing_key* are the address it was published to. *due* is the unix time (seconds)
     until which a broker keeps it in its schedule, or None.

@@ -56,7 +56,7 @@ class SendOptions(TypedDict, total=False):
     group_index: int | None
     retries: int
     delivery_mode: int | str | None  # 1 or "transient", 2 or "persistent"
-    mandatory: bool
+    mandatory: bool  # on RabbitMQ: whether it is an error that no queue takes the message
     confirm_timeout: float | None
     producer: Any  # accepted as in Celery, and not needed
     connection: Any
@@ -222,6 +222,8 @@ class Composer:
         if mode != PERSISTENT:  # which is what a message without this property is
             properties["delivery_mode"] = mode
         _apply_options(app, options, headers, properties)
+        if options.get("mandatory") and app.broker.routes:  # the others never send where no queue is
+            properties["mandatory"] = True
         serializer = options.get("serializer") or (conf.task_serializer if task is None else task.serializer)
         method = options.get("compression") or (conf.task_compression if task is None else task.compression)
         encode = None

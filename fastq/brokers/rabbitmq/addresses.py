@@ -24,6 +24,9 @@ DEAD_QUEUE, DEAD_REASON, DEAD_AT = "fastq-dead-queue", "fastq-dead-reason", "fas
 # What the bytes of a header table hold that has any of them.
 MARK = b"fastq-"
 
+# How headers begin that are the broker's business, RabbitMQ's own about its dead-lettering among them.
+BROKERS = ("fastq-", "x-death", "x-first-death-", "x-last-death-")
+
 DEAD_SET = "fastq.dead"  # the queue of all dead messages
 
 
@@ -66,7 +69,7 @@ class Outgoing(NamedTuple):
 
 def without_ours(headers: dict[str, Any]) -> dict[str, Any]:
     """*headers* without those that only RabbitMQ and fastq's workers have to do with."""
-    return {name: value for name, value in headers.items() if not name.startswith(("fastq-", "x-death"))}
+    return {name: value for name, value in headers.items() if not name.startswith(BROKERS)}
 
 
 def ours(headers: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +84,8 @@ def to_address(message: Message) -> Outgoing:
     reach is known only then.
     """
     if message.exchange:
-        return Outgoing(message, message.exchange, message.routing_key, must_arrive=False)
+        must_arrive = bool(message.properties.get("mandatory"))
+        return Outgoing(message, message.exchange, message.routing_key, must_arrive=must_arrive)
     if message.due is not None and message.due > time.time():
         return to_schedule(message, message.queue, message.due)
     return to_queue(message, message.queue)

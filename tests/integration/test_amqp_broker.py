@@ -1,0 +1,224 @@
+"""The RabbitMQ broker against a node of its own: what the contract of all brokers does not know of."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from servers import RabbitServer
+
+from fastq._core.message import Action, Message, Outcome, new_id
+from fastq.app.base import FastQ
+from fastq.brokers.base import BrokerOptions, Consumer
+from fastq.brokers.rabbitmq.broker import RabbitMQBroker
+from fastq.brokers.rabbitmq.connection import connect
+from fastq.brokers.rabbitmq.endpoint import parse_endpoint
+from fastq.exceptions import OperationalError
+from fastq.topology import Exchange, Queue
+from fastq.wakeup import Waker
+
+PATIENCE = 10.0  # seconds for what is bound to come
+
+
+@pytest.fixture
+def queue() -> str:
+    return f"q-{new_id()}"
+
+
+@pytest.fixture
+def make(rabbitmq_server: RabbitServer) -> Iterator[Callable[..., RabbitMQBroker]]:
+    """A function that opens a broker with more options."""
+    opened = []
+
+    def open_one(**options: Any) -> RabbitMQBroker:
+        options.setdefault("delay_queue_type", "classic")
+        opened.append(RabbitMQBroker(rabbitmq_server.url(), BrokerOptions(**options)))
+        return opened[-1]
+
+    yield open_one
+    for broker in opened:
+        broker.close()
+
+
+@pytest.fixture
+def waker() -> Iterator[Waker]:
+    waker = Waker()
+    yield waker
+    waker.close()
+
+
+@pytest.fixture
+def call(rabbitmq_server: RabbitServer) -> Callable[..., Any]:
+    """A function that does one method of AMQP on a connection of its own."""
+
+    def do(method: str, **fields: Any) -> Any:
+        endpoint = parse_endpoint(rabbitmq_server.url(), {})
+        connection = connect(endpoint, endpoint.nodes[0], PATIENCE)
+        try:
+            return connection.call(connection.open_channel(PATIENCE), method, PATIENCE, **fields)
+        finally:
+            connection.close()
+
+    return do
+
+
+def message(queue: str, **options: Any) -> Message:
+    task_id = new_id()
+    headers = {"task": "tasks.noop", "id": task_id}
+    return Message("tasks.noop", task_id, headers, b"[[], {}, {}]", queue=queue, **options)
+
+
+def take(consumer: Consumer, count: int) -> list[Any]:
+    found: list[Any] = []
+    until = time.monotonic() + PATIENCE
+    while len(found) < count and time.monotonic() < until:
+        found += consumer.turn((), count - len(found), 0.5)
+    assert len(found) == count
+    return found
+
+
+def test_a_mandatory_message_that_no_queue_takes_is_an_error_naming_its_address(
+    rabbitmq_server: RabbitServer, call: Callable[..., Any]
+) -> None:
+    exchange = f"x-{new_id()}"
+    call("exchange.declare", exchange=exchange, type="topic")
+    with FastQ("m", broker=rabbitmq_server.url(), set_as_current=False) as app:
+        with pytest.raises(OperationalError, match=f"{exchange}.*news.sport"):
+            app.send_task("t", exchange=exchange, routing_key="news.sport", mandatory=True)
+        app.send_task("t", exchange=exchange, routing_key="news.sport")  # as with Celery, nobody minds
+
+
+def test_a_queue_that_was_deleted_is_declared_again_before_anything_is_lost(
+    make: Callable[..., RabbitMQBroker], queue: str, call: Callable[..., Any]
+) -> None:
+    broker = make()
+    broker.publish([message(queue)])
+    call("queue.delete", queue=queue)
+    broker.publish([message(queue), message(queue)])
+    assert call("queue.delete", queue=queue).message_count == 2
+
+
+def test_a_queue_with_other_arguments_is_used_as_it_is_and_the_log_says_so(
+    make: Callable[..., RabbitMQBroker],
+    queue: str,
+    call: Callable[..., Any],
+    waker: Waker,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    call("queue.declare", queue=queue, durable=True, arguments={"x-max-priority": 3})
+    broker = make()
+    sent = message(queue)
+    with caplog.at_level(logging.WARNING):
+        broker.publish([sent])
+        consumer = broker.consumer([queue], "w@h", waker)
+        (got,) = take(consumer, 1)
+    assert got.message.id == sent.id
+    assert sum("x-max-priority" in record.getMessage() for record in caplog.records) == 1
+    consumer.close()
+
+
+def test_queues_are_declared_as_their_application_says(
+    make: Callable[..., RabbitMQBroker], queue: str, call: Callable[..., Any]
+) -> None:
+    exchange = Exchange(f"x-{new_id()}", "topic", durable=False)
+    declared = Queue(queue, exchange, "a.*", durable=False, message_ttl=60, max_priority=4)
+    broker = make(queue=lambda name: declared)
+    broker.publish([message(queue, exchange=exchange.name, routing_key="a.b")])
+    arguments = {"x-message-ttl": 60000, "x-max-priority": 4}
+    assert call("queue.declare", queue=queue, durable=False, arguments=arguments).message_count == 1
+    call("exchange.declare", exchange=exchange.name, type="topic", durable=False)
+
+
+def test_a_full_queue_that_refuses_messages_is_an_error(
+    make: Callable[..., RabbitMQBroker], queue: str
+) -> None:
+    full = Queue(queue, max_length=1, queue_arguments={"x-overflow": "reject-publish"})
+    broker = make(queue=lambda name: full, publish_deadline=0.5)
+    with pytest.raises(OperationalError, match="queue is full"):
+        broker.publish([message(queue) for _ in range(3)])
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_window_widens_and_narrows_on_every_type_of_queue(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker, kind: str
+) -> None:
+    broker = make(queue=lambda name: Queue(name, queue_arguments={"x-queue-type": kind}))
+    sent = [message(queue) for _ in range(300)]
+    broker.publish(sent)
+    consumer = broker.consumer([queue], "w@h", waker)
+    got = take(consumer, 1)
+    for room in (2, 64, 1, 200, 3, 20):
+        got += take(consumer, room)
+    consumer.turn([Outcome(each) for each in got], 0, 0.0)
+    consumer.close()
+    assert [each.message.id for each in got] == [each.id for each in sent[: len(got)]]
+    other = broker.consumer([queue], "w@h", waker)
+    rest = take(other, 300 - len(got))
+    assert {each.message.id for each in rest} == {each.id for each in sent[len(got) :]}
+    other.turn([Outcome(each) for each in rest], 0, 0.0)
+    other.close()
+
+
+def test_what_waits_for_a_stuck_task_goes_to_another_worker(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker
+) -> None:
+    broker = make()
+    broker.publish([message(queue) for _ in range(200)])
+    stuck = broker.consumer([queue], "stuck@h", waker)
+    take(stuck, 100)  # and as many again have come unasked
+    other = broker.consumer([queue], "other@h", waker)
+    assert other.turn((), 100, 0.3) == []
+    stuck.unclaim()
+    assert len(take(other, 100)) == 100
+    stuck.close()
+    other.close()
+
+
+def test_a_message_is_delivered_once_when_it_is_due_to_a_fraction_of_a_second(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker
+) -> None:
+    broker = make()
+    consumer = broker.consumer([queue], "w@h", waker)
+    consumer.turn((), 10, 0.0)
+    due = time.time() + 1.4
+    broker.publish([message(queue, due=due)])
+    (got,) = take(consumer, 1)
+    assert due - 0.01 <= time.time() < due + 1.0
+    assert got.message.headers.keys() == {"task", "id"}  # ours are taken off
+    assert (got.message.exchange, got.message.routing_key) == ("", queue)
+    assert consumer.turn((), 10, 0.5) == []
+    consumer.close()
+
+
+def test_threads_publish_side_by_side_within_the_limit_of_the_pool(
+    make: Callable[..., RabbitMQBroker], queue: str, call: Callable[..., Any]
+) -> None:
+    broker = make(pool_limit=3)
+    threads = [
+        threading.Thread(target=lambda: [broker.publish([message(queue)]) for _ in range(20)])
+        for _ in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert call("queue.delete", queue=queue).message_count == 200
+
+
+def test_a_parked_message_with_a_name_too_long_to_delay_dies_with_the_reason(
+    make: Callable[..., RabbitMQBroker], waker: Waker
+) -> None:
+    queue = "q" * 230
+    broker = make()
+    broker.publish([message(queue)])
+    consumer = broker.consumer([queue], "w@h", waker)
+    (got,) = take(consumer, 1)
+    consumer.turn([Outcome(got, Action.PARK, until=time.time() + 100)], 0, 0.0)
+    (dead,) = broker.dead(queue)
+    assert "names of at most 199 bytes" in dead.reason
+    broker.drop_dead([dead.id])
+    consumer.close()
