@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
 from fastq.brokers.backoff import pauses
@@ -58,7 +57,11 @@ class Pool(ABC, Generic[C]):
 
     def _start_empty(self) -> None:
         self._idle: deque[C] = deque()
-        self._places = threading.Semaphore(self._limit) if self._limit else None
+        self._places: SimpleQueue[None] | None = None  # one item for each place that is free
+        if self._limit:
+            self._places = SimpleQueue()
+            for _ in range(self._limit):
+                self._places.put(None)
         self._pid = os.getpid()
 
     @abstractmethod
@@ -89,8 +92,12 @@ class Pool(ABC, Generic[C]):
         left = deadline
         while True:
             try:
-                with self._place(left):
+                places = self._take_place(left)
+                try:
                     return self._run_once(action, left, started)
+                finally:
+                    if places is not None:
+                        places.put(None)
             except OperationalError as exc:
                 if not exc.is_passing:
                     raise
@@ -115,9 +122,8 @@ class Pool(ABC, Generic[C]):
         self._give_back(connection)
         return result
 
-    @contextmanager
-    def _place(self, timeout: float) -> Iterator[None]:
-        """Hold one of the places of a limited pool."""
+    def _take_place(self, timeout: float) -> SimpleQueue[None] | None:
+        """Take one of the places of a limited pool; returns where to give it back."""
         if self._pid != os.getpid():
             # These belong to the parent: close our copies of the descriptors and say nothing.
             inherited = self._idle
@@ -126,21 +132,19 @@ class Pool(ABC, Generic[C]):
                 connection.close()
         places = self._places
         if places is None:
-            yield
-            return
+            return None
         patience = min(timeout, self._patience)
-        if not places.acquire(timeout=patience):
+        try:
+            places.get(timeout=patience)
+        except Empty:
             problem = OperationalError(
                 f"all {self._limit} connections to {self.describe()} have been in use for "
                 f"{patience:.3g} s: raise broker_pool_limit, redis_max_connections or the transport option "
                 "max_connections"
             )
             problem.is_passing = False  # it has waited already
-            raise problem
-        try:
-            yield
-        finally:
-            places.release()
+            raise problem from None
+        return places
 
     def close(self) -> None:
         """Close the idle connections; the pool stays usable."""

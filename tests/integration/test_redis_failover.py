@@ -77,7 +77,7 @@ def test_a_worker_goes_on_to_the_server_that_answers(tmp_path, start_redis, make
         first.kill()
         assert project.result("tasks.add", "[2, 2]") == "4"
         # The claim on the nap is known to the server that is gone: it runs again when that is back.
-        worker.wait_for_line("1 messages were taken over by other workers")
+        worker.wait_for_line("1 messages are no longer this worker's")
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(2, 2), (None, 0), (0, 0)])
