@@ -1,6 +1,6 @@
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from fastq._core.message cimport Carrier, Message
+from fastq._core.message cimport Carrier, Delivery, Message
 
 
 cdef class Content(Carrier):
@@ -21,10 +21,12 @@ cdef class Content(Carrier):
     cdef readonly bytes body
     cdef readonly bytes raw_properties
     cdef readonly str error
+    cdef readonly bint has_own_headers
     cdef dict _hot             # the headers of HOT_HEADERS
     cdef dict _headers
     cdef dict _properties
     cdef list _parts           # of a body that takes several frames
     cdef uint64_t _missing     # bytes of the body that are still to come
     cdef int _decode(self) except -1
+    cpdef Delivery delivery(self, str queue, uint32_t redelivered=*)
     cdef Message message(self, str queue)

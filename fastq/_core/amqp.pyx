@@ -42,7 +42,12 @@ from fastq._core.amqp_layout cimport (
     RETURN,
 )
 from fastq._core.amqp_methods cimport Method, MethodSpec, spec_of
-from fastq._core.amqp_properties cimport find_flaw_in_properties, hot_headers, properties_of
+from fastq._core.amqp_properties cimport (
+    find_flaw_in_properties,
+    has_own_headers,
+    hot_headers,
+    properties_of,
+)
 from fastq._core.amqp_table cimport MALFORMED, SOUND, Flaw, dict_of, flaw_text, name_of
 from fastq._core.librabbitmq cimport (
     AMQP_FRAME_BODY,
@@ -98,10 +103,11 @@ HEARTBEAT = _Heartbeat()
 cdef class Content(Carrier):
     """A message that arrived: of ``basic.deliver``, ``basic.get-ok``, ``basic.return`` or ``basic.publish``.
 
-    *name* says which; the fields of the other ones are None, 0 or False. *headers* and
-    *properties* (all but content type, content encoding and headers) are decoded when they are
-    first asked for. Where the header table is one that can't be read, *error* says why, and
-    both are empty; the connection is well.
+    *name* says which; the fields of the other ones are None, 0 or False. *has_own_headers*
+    tells whether a header begins with ``fastq-``. *headers* and *properties* (all but content
+    type, content encoding and headers) are decoded when they are first asked for. Where the
+    header table is one that can't be read, *error* says why, and both are empty; the
+    connection is well.
     """
 
     @property
@@ -116,7 +122,7 @@ cdef class Content(Carrier):
         self._decode()
         return self._properties
 
-    def delivery(self, str queue, uint32_t redelivered=0) -> Delivery:
+    cpdef Delivery delivery(self, str queue, uint32_t redelivered=0):
         """This message as a delivery from *queue*.
 
         What is no task message carries the reason in *error*, and its body in *raw*.
@@ -192,6 +198,9 @@ cdef inline uint32_t _long_at(const uint8_t *at) noexcept nogil:
 cdef class FrameDecoder:
     """Reads frames out of a stream of bytes, and puts methods, headers and bodies together.
 
+    The deliveries of a channel that is in *readers* are appended there; `next_frame` goes on
+    to what comes after them.
+
     Not safe over threads. After a `RemoteProtocolError` every call raises it again.
     """
 
@@ -204,6 +213,7 @@ cdef class FrameDecoder:
     cdef Py_ssize_t _end
     cdef bint _has_begun                 # a frame has arrived
     cdef dict _open                      # channel: the Content that is still to be completed
+    cdef readonly dict readers           # channel: what has the append that its deliveries go to
     cdef object _error
     cdef amqp_frame_t _frame
 
@@ -221,6 +231,7 @@ cdef class FrameDecoder:
 
     def __init__(self, uint32_t frame_max=FRAME_MAX, uint16_t channel_max=CHANNEL_MAX):
         self._open = {}
+        self.readers = {}
         # librabbitmq waits for a first frame or a protocol header, aborts if it is tuned before that, and
         # reads the eighth byte of the first frame as 0. So give it one that has it so: a close-ok.
         self._decode_with_library(<const uint8_t *> b"\x01\0\0\0\0\0\x04\0\x0a\0\x33\xce", 12)
@@ -450,6 +461,7 @@ cdef class FrameDecoder:
             content.priority = properties.priority
         if properties._flags & HEADERS:
             content._hot = hot_headers(&properties.headers)
+            content.has_own_headers = has_own_headers(&properties.headers)
         else:
             content._hot = {}
         return 0
@@ -482,4 +494,9 @@ cdef class FrameDecoder:
     cdef Content _complete(self, Content content, bytes body):
         content.body = body
         del self._open[content.channel]
+        if content.consumer_tag is not None:
+            reader = self.readers.get(content.channel)
+            if reader is not None:
+                reader.append(content)
+                return None
         return content

@@ -176,6 +176,15 @@ cdef dict hot_headers(amqp_table_t *table):
     return found
 
 
+cdef bint has_own_headers(amqp_table_t *table) noexcept nogil:
+    """Whether the name of any header begins with ``fastq-``."""
+    cdef int i
+    for i in range(table.num_entries):
+        if table.entries[i].key.len > 6 and memcmp(table.entries[i].key.bytes, b"fastq-", 6) == 0:
+            return True
+    return False
+
+
 # ---------------------------------------------------------------------------
 # Writing
 # ---------------------------------------------------------------------------

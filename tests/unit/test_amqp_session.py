@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from reference.amqp import content_frames, method_frame
 
 from fastq._core.amqp import HEARTBEAT, FrameDecoder
 from fastq._core.amqp_encoder import FrameEncoder
@@ -373,3 +374,14 @@ def test_without_heartbeats_silence_is_fine() -> None:
     assert talk.session.heartbeat == 0
     assert talk.session.beat(1e9) == float("inf")
     assert talk.heard() == []
+
+
+def test_deliveries_come_to_their_channel_until_it_is_closed() -> None:
+    talk = Talk().open()
+    channel = talk.open_channel()
+    delivery = method_frame(1, (60, 60), ["c", 1, False, "", "q"]) + content_frames(1, {}, b"body")
+    talk.session.receive(delivery, talk.now)
+    assert [each.body for each in channel.deliveries] == [b"body"]
+    talk.say(1, "channel.close", reply_code=404, reply_text="NOT_FOUND")
+    with pytest.raises(RemoteProtocolError, match=r"sent basic\.deliver on channel 1, which is closed"):
+        talk.session.receive(delivery, talk.now)

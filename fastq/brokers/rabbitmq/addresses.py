@@ -21,8 +21,6 @@ REDELIVERED = "fastq-redelivered"
 DUE = "fastq-due"
 # Headers of the dead set: the queue that it came from, why it died, and when, in unix seconds.
 DEAD_QUEUE, DEAD_REASON, DEAD_AT = "fastq-dead-queue", "fastq-dead-reason", "fastq-dead-at"
-# What the bytes of a header table hold that has any of them.
-MARK = b"fastq-"
 
 # How headers begin that are the broker's business, RabbitMQ's own about its dead-lettering among them.
 BROKERS = ("fastq-", "x-death", "x-first-death-", "x-last-death-")

@@ -19,11 +19,11 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from fastq._core.amqp import Content
+from fastq._core.amqp_claims import release, run_of, sort_out, take_plain
 from fastq._core.message import Action, Delivery, Message, Outcome
 from fastq.brokers.base import BrokerOptions, Consumer
 from fastq.brokers.rabbitmq.addresses import (
     DUE,
-    MARK,
     REDELIVERED,
     Outgoing,
     to_address,
@@ -200,9 +200,9 @@ class RabbitMQConsumer(Consumer):
             raise self._channel.error
         while self._channel.cancelled:
             self._lose_queue(self._consumed.pop(self._channel.cancelled.popleft(), None))
-        deliveries = self._channel.deliveries
-        while deliveries:
-            self._arrive(deliveries.popleft())
+        came = self._channel.deliveries
+        while content := take_plain(came, self._consumed, self._base, self._held, self._arrived):
+            self._arrive(content)
         if self._doomed and time.monotonic() >= self._bury_at:
             self._bury_doomed()
         if self._ways:
@@ -216,7 +216,7 @@ class RabbitMQConsumer(Consumer):
         """Put a delivery into `_arrived`; what is not for the worker now gets a way elsewhere."""
         queue = self._consumed.get(content.consumer_tag or "", "")
         is_flagged, count, due = content.redelivered, 0, 0.0
-        if MARK in content.raw_properties:
+        if content.has_own_headers:
             headers = content.headers
             count, due = _count(headers.get(REDELIVERED)), _seconds(headers.get(DUE))
         delivery = content.delivery(queue, count + is_flagged)
@@ -253,7 +253,7 @@ class RabbitMQConsumer(Consumer):
 
     def _knows(self, delivery: Delivery, message: Message) -> bool:
         """Whether this copy comes only because a connection broke: the task has ended here, or runs."""
-        run = _run_of(message)
+        run = run_of(message)
         if run in self._repeats:
             self._repeats.discard(run)
             self._ack([delivery])
@@ -280,10 +280,10 @@ class RabbitMQConsumer(Consumer):
 
     def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         """Publish first, acknowledge when that is confirmed."""
-        done: list[Delivery] = []
+        done, others = sort_out(outcomes, self._held, self._settled, time.monotonic())
         returned: list[Delivery] = []
         published: list[Outgoing] = []
-        for outcome in outcomes:
+        for outcome in others:
             delivery = outcome.delivery
             if delivery.tag is not None and self._held.get(delivery.tag) is not delivery:
                 self._keep_for_copy(outcome)
@@ -299,7 +299,7 @@ class RabbitMQConsumer(Consumer):
             if outcome.action != Action.ACK:
                 published.append(self._way_of(outcome))
             elif delivery.message is not None:
-                self._settled.append((time.monotonic(), *_run_of(delivery.message)))
+                self._settled.append((time.monotonic(), *run_of(delivery.message)))
         if published:
             self._sender.send(published, self._patience)
         self._return(returned)
@@ -343,7 +343,9 @@ class RabbitMQConsumer(Consumer):
         assert self._connection is not None
         for delivery in deliveries:
             self._connection.encoder.nack(self._channel.number, delivery.tag - self._base)
-            self._forget(delivery)
+            del self._held[delivery.tag]
+            self._flagged.discard(delivery.tag)
+            self._broken.pop(delivery.tag, None)
 
     def _ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge, all up to the oldest that is still held in one go."""
@@ -351,21 +353,15 @@ class RabbitMQConsumer(Consumer):
             return
         assert self._connection is not None
         encoder, channel = self._connection.encoder, self._channel.number
-        numbers = [delivery.tag - self._base for delivery in deliveries]
-        for delivery in deliveries:
-            self._forget(delivery)
-        oldest = next(iter(self._held), self._base + max(numbers) + 1) - self._base
-        covered = [number for number in numbers if number < oldest]
+        covered, others = release(deliveries, self._held, self._base)
         if covered:
-            encoder.ack(channel, max(covered), multiple=True)
-        for number in numbers:
-            if number > oldest:
-                encoder.ack(channel, number)
-
-    def _forget(self, delivery: Delivery) -> None:
-        del self._held[delivery.tag]
-        self._flagged.discard(delivery.tag)
-        self._broken.pop(delivery.tag, None)
+            encoder.ack(channel, covered, multiple=True)
+        for number in others:
+            encoder.ack(channel, number)
+        if self._flagged or self._broken:
+            for delivery in deliveries:
+                self._flagged.discard(delivery.tag)
+                self._broken.pop(delivery.tag, None)
 
     # -- the window -------------------------------------------------------------------------------
 
@@ -449,11 +445,6 @@ class RabbitMQConsumer(Consumer):
         except OperationalError:
             self._disconnect()
             raise
-
-
-def _run_of(message: Message) -> tuple[str, int]:
-    retries = message.header("retries")
-    return message.id, retries if type(retries) is int else 0
 
 
 def _count(header: object) -> int:

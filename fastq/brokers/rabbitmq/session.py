@@ -92,11 +92,9 @@ class Channel:
         self._awaited.append(request)
 
     def take_in(self, frame: Method | Content) -> bool:
-        """Put away what has arrived; False for what nobody has asked for."""
+        """Put away what has arrived, but for deliveries; False for what nobody has asked for."""
         name = frame.name
-        if name == "basic.deliver":
-            self.deliveries.append(frame)  # type: ignore[arg-type]
-        elif name == "basic.return":
+        if name == "basic.return":
             self.returned.append(frame)  # type: ignore[arg-type]
         elif name in ("basic.ack", "basic.nack"):
             self.confirms.append(frame)  # type: ignore[arg-type]
@@ -187,6 +185,7 @@ class Session:
         if self.error is None:
             self.error = error
         self.phase = Phase.CLOSED
+        self._decoder.readers.clear()
         for channel in self.channels.values():
             channel.end(self.error)
 
@@ -226,6 +225,7 @@ class Session:
                 f"all {self._channel_max} channels of the connection to {self.where} are in use"
             )
         channel = self.channels[number] = Channel(number)
+        self._decoder.readers[number] = channel.deliveries
         self.encoder.method(number, "channel.open")
         channel.await_reply("channel.open")
         return channel
@@ -252,7 +252,6 @@ class Session:
 
     def _take_in(self, frame: Any) -> None:
         channel = self.channels.get(frame.channel) if frame is not HEARTBEAT else None
-        # Deliveries first: there are a thousand of them for each of the others.
         if channel is not None and type(frame) is Content and self.phase is Phase.OPEN:
             if not channel.take_in(frame):
                 raise RemoteProtocolError(f"{self.where} sent {frame.name}, which nobody has asked for")
@@ -285,14 +284,19 @@ class Session:
         elif not channel.take_in(method):
             raise RemoteProtocolError(f"{self.where} sent {method.name}, which nobody has asked for")
         elif method.name == "channel.close-ok":
-            channel.end(OperationalError(f"channel {channel.number} to {self.where} is closed"))
-            del self.channels[channel.number]
+            self._drop_channel(
+                channel, OperationalError(f"channel {channel.number} to {self.where} is closed")
+            )
 
     def _end_channel(self, channel: Channel, close: Method) -> None:
         self.encoder.method(channel.number, "channel.close-ok")
         after = method_name(close.class_id, close.method_id) if close.class_id else ""
-        channel.end(ChannelClosed(channel.number, self.where, close.reply_code, close.reply_text, after))
-        del self.channels[channel.number]
+        error = ChannelClosed(channel.number, self.where, close.reply_code, close.reply_text, after)
+        self._drop_channel(channel, error)
+
+    def _drop_channel(self, channel: Channel, error: OperationalError) -> None:
+        channel.end(error)
+        del self.channels[channel.number], self._decoder.readers[channel.number]
 
     def _on_start(self, start: Method) -> None:
         if (start.version_major, start.version_minor) != (0, 9):
