@@ -58,18 +58,23 @@ def die_with_parent() -> bool:
 
 @cython.final
 cdef class Board:
-    """Rows in anonymous shared memory, one per child; a fork shares them."""
+    """Rows in shared memory, one per child: anonymous, which a fork shares, or that of the file *fd*."""
 
     cdef readonly int rows
     cdef Py_buffer _buffer  # holds the mapping
     cdef fastq_row *_rows  # borrowed from _buffer
     cdef bint _mapped
 
-    def __cinit__(self, int rows):
+    @staticmethod
+    def bytes_for(int rows) -> int:
+        """The size of a file for so many *rows*."""
+        return rows * sizeof(fastq_row)
+
+    def __cinit__(self, int rows, int fd=-1):
         self._mapped = False
         if rows < 1:
             raise ValueError(f"a board has at least one row, not {rows}")
-        memory = mmap.mmap(-1, rows * sizeof(fastq_row))
+        memory = mmap.mmap(fd, rows * sizeof(fastq_row))
         PyObject_GetBuffer(memory, &self._buffer, PyBUF_WRITABLE)
         self._mapped = True
         self._rows = <fastq_row *> self._buffer.buf

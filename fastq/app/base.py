@@ -256,8 +256,8 @@ class FastQ:
         The main module has another name where a worker imports it: the app's *main*, or
         the name of its file.
         """
-        if module == "__main__":
-            main = sys.modules["__main__"]
+        if module in ("__main__", "__mp_main__"):  # the latter in a child that was spawned
+            main = sys.modules[module]
             spec = getattr(main, "__spec__", None)
             file = getattr(main, "__file__", None)
             if self.main:

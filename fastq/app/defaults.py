@@ -93,7 +93,6 @@ EVENTS = "this version sends no events"
 RABBITMQ = "this version does not serve RabbitMQ"
 RPC = "this version sends no results as messages"
 SECURITY = "this version does not sign messages"
-UNHEEDED = "this version does not heed it"
 # ... or fastq is made in another way.
 ONE_WORKER = "a worker of fastq has no parts to exchange"
 
@@ -458,8 +457,7 @@ _WORKER = (
         "worker_pool_start_method",
         one_of("fork", "spawn"),
         "fork",
-        "How processes are started.",
-        unused=UNHEEDED,
+        "How processes start: of one that has the app, or each afresh.",
     ),
     S(
         "worker_prefetch_multiplier",

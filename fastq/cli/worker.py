@@ -74,6 +74,11 @@ def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
     help="Tasks at once; default: the processors we may use, 100 on asyncio.",
 )
 @click.option(
+    "--pool-start-method",
+    type=click.Choice(["fork", "spawn"]),
+    help="How children start: of one process, or each as a fresh interpreter.",
+)
+@click.option(
     "-n", "--hostname", metavar="NAME", help="Node name: name, name@%h; %h host, %n name, %d domain."
 )
 @click.option(

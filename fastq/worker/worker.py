@@ -57,6 +57,7 @@ class Worker:
     hostname: str = ""  # NAME, NAME@HOST or a format; the full node name once made
     pool: str | None = None
     concurrency: Any = None  # a number, or "auto" for the processors we may use; the number once made
+    pool_start_method: str | None = None
     queues: Sequence[str] = ()
     exclude_queues: Sequence[str] = ()
     loglevel: str | int | None = None
@@ -97,6 +98,7 @@ class Worker:
         given = {
             "worker_pool": self.pool,
             "worker_concurrency": self.concurrency,
+            "worker_pool_start_method": self.pool_start_method,
             "worker_prefetch_multiplier": self.prefetch_multiplier,
             "worker_disable_prefetch": self.disable_prefetch,
             "task_time_limit": self.time_limit,
@@ -139,7 +141,7 @@ class Worker:
         self._configure()
         app.import_modules()
         app.finalize()
-        self._set_up_logging()
+        Logging(app).setup(**self._logging())
         for line in unused_settings(conf.unused()):
             logger.warning(line)
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
@@ -263,16 +265,17 @@ class Worker:
             time.sleep(LOOK_EVERY)
         self._announce()
 
-    def _set_up_logging(self) -> None:
+    def _logging(self) -> dict[str, Any]:
+        """The arguments of `Logging.setup`."""
         conf = self.app.conf
-        Logging(self.app).setup(
-            loglevel=self.loglevel,
-            logfile=self.logfile,
-            redirect_stdouts=conf.worker_redirect_stdouts,
-            redirect_level=conf.worker_redirect_stdouts_level,
-            colorize=self.colorize,
-            hostname=self.hostname,
-        )
+        return {
+            "loglevel": self.loglevel,
+            "logfile": self.logfile,
+            "redirect_stdouts": conf.worker_redirect_stdouts,
+            "redirect_level": conf.worker_redirect_stdouts_level,
+            "colorize": self.colorize,
+            "hostname": self.hostname,
+        }
 
     def _greet(self) -> None:
         if not self.quiet:
@@ -289,6 +292,8 @@ class Worker:
             soft_time_limit=conf.task_soft_time_limit,
             max_tasks_per_child=conf.worker_max_tasks_per_child,
             max_memory_per_child=conf.worker_max_memory_per_child,
+            start_method=conf.worker_pool_start_method,
+            logging=self._logging(),
             proc_alive_timeout=conf.worker_proc_alive_timeout,
             hostname=self.hostname,
             max_redeliveries=conf.task_max_redeliveries,

@@ -78,6 +78,14 @@ def test_child_and_parent_see_one_board() -> None:
     assert not board.start(0, 0, 8.0)
 
 
+def test_boards_of_one_file_are_one(tmp_path) -> None:
+    with open(tmp_path / "board", "w+b") as file:
+        file.truncate(Board.bytes_for(2))
+        ours, theirs = Board(2, file.fileno()), Board(2, file.fileno())
+    assert theirs.start(1, 0, 7.0)
+    assert (ours.next(0), ours.next(1), ours.started_at(1)) == (0, 1, 7.0)
+
+
 def test_every_position_goes_to_one_side() -> None:
     """A child that starts as fast as it can and a parent that withdraws now and then share them out."""
     board, count = Board(1), 20_000

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 # The codec imports it with the first message that is read: here that would be in every child anew.
@@ -24,6 +24,10 @@ class PoolOptions:
     soft_time_limit: float | None = None  # seconds
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None  # KiB of resident memory, as in Celery
+    start_method: str = "fork"  # of children, or "spawn"
+    logging: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # for `Logging.setup`, in children that are spawned
     proc_alive_timeout: float = 4.0  # seconds that a child has to be ready
     hostname: str = ""  # the node's name
     max_redeliveries: int = 3  # crashes after which a message goes to the dead set

@@ -105,6 +105,7 @@ def run_child(
     sock: socket.socket,
     parent: int,
     mask: Iterable[int],
+    kind: str = "Fork",
 ) -> int:
     """Be a child, in the process that *parent* has just started; returns the exit code.
 
@@ -115,7 +116,7 @@ def run_child(
     _leave_signals_to_parent()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     _detach_stdin()
-    current_process().name = f"ForkPoolWorker-{row + 1}"  # so logs name it, as Celery's do
+    current_process().name = f"{kind}PoolWorker-{row + 1}"  # so logs name it, as Celery's do
     # What the parent has loaded is never garbage; looking through it would unshare its memory.
     gc.freeze()
     code = 0

@@ -8,8 +8,12 @@ import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastq import signals
+
 if TYPE_CHECKING:
     import socket
+
+    from fastq._core.board import Board
 
 
 class Exit(NamedTuple):
@@ -39,6 +43,8 @@ class Launcher(ABC):
     A pid stays its child's until `reap`, so that it may be sent signals.
     """
 
+    board: Board
+
     @abstractmethod
     def start(self) -> None:
         """Make ready; before fastq has opened a connection or started a thread."""
@@ -58,6 +64,14 @@ class Launcher(ABC):
     @abstractmethod
     def close(self) -> None:
         """End what is left of it, when no child lives."""
+
+
+def before_start() -> None:
+    """What goes before each new process, in the one that starts it."""
+    signals.worker_before_create_process.send(sender=None)
+    # What is buffered would be written twice.
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def wait_for_exit(pid: int) -> Exit | None:

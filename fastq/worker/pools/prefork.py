@@ -12,7 +12,6 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fastq._core.board import Board
 from fastq._core.message import Delivery, Outcome, outcome_from_tuple
 from fastq.exceptions import FastQError
 from fastq.worker.pools.base import Pool, PoolOptions
@@ -70,13 +69,20 @@ class PreforkPool(Pool):
         self._selector = selectors.DefaultSelector()  # of what the children, and the launcher, have to say
         # A child that leaves holds its row until it has ended, while its successor works.
         rows = 2 * options.concurrency
-        self._board = Board(rows)
         self._free_rows = list(range(rows))
         self._runtime = BATCH_SECONDS  # seconds that a delivery takes, smoothed
-        self._launcher: Launcher = Template(app, options, self._board, self._leave)
+        self._launcher = self._make_launcher(rows)
         self._failed_starts = 0
         self._launch_at = 0.0  # monotonic: no new child before
         self._is_stopping = False
+
+    def _make_launcher(self, rows: int) -> Launcher:
+        if self.options.start_method == "spawn":
+            # What it needs, the others need not carry.
+            from fastq.worker.pools.spawn import Spawner
+
+            return Spawner(self.app, self.options, rows)
+        return Template(self.app, self.options, rows, self._leave)
 
     # -- what the loop calls ----------------------------------------------------
 
@@ -299,7 +305,7 @@ class PreforkPool(Pool):
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         row = self._free_rows.pop()
-        self._board.reset(row)
+        self._launcher.board.reset(row)
         try:
             pid = self._launcher.launch(row, theirs)
         except OSError as exc:
@@ -310,7 +316,7 @@ class PreforkPool(Pool):
         finally:
             theirs.close()
         ours.setblocking(False)
-        child = ChildHandle(pid, row, ours, self._board)
+        child = ChildHandle(pid, row, ours, self._launcher.board)
         self._children.append(child)
         self._selector.register(ours, selectors.EVENT_READ, child)
         if child.pidfd is not None:

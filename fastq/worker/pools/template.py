@@ -17,17 +17,15 @@ import gc
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from fastq import signals
 from fastq._core.board import Board, die_with_parent
 from fastq.worker.pools.base import NewChild
 from fastq.worker.pools.child import run_child
-from fastq.worker.pools.launcher import Exit, Launcher, wait_for_exit
+from fastq.worker.pools.launcher import Exit, Launcher, before_start, wait_for_exit
 
 if TYPE_CHECKING:
     from fastq.worker.pools.base import PoolOptions
@@ -41,10 +39,10 @@ NOBODY = -1, 0
 class Template(Launcher):
     """The worker's end. *leave* closes, in the new process, what the worker has open."""
 
-    def __init__(self, app: Any, options: PoolOptions, board: Board, leave: Callable[[], None]) -> None:
+    def __init__(self, app: Any, options: PoolOptions, rows: int, leave: Callable[[], None]) -> None:
         self._app = app
         self._options = options
-        self._board = board
+        self.board = Board(rows)
         self._leave = leave
         self._pid = 0  # 0: not started
         self._control: socket.socket
@@ -53,7 +51,7 @@ class Template(Launcher):
         """Fork it. Raises `NewChild` in each of its children, and never returns in itself."""
         ours, theirs = socket.socketpair()
         worker = os.getpid()
-        _before_fork()
+        before_start()
         # No signal may reach the new process while it still has the worker's handlers, nor later: what they
         # mean, the worker decides.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -129,19 +127,12 @@ class Template(Launcher):
     def _fork_child(self, row: int, sock: socket.socket, control: socket.socket, mask: set[int]) -> int:
         """The pid of a new child, or minus the error number. Returns in the template alone."""
         parent = os.getpid()
-        _before_fork()
+        before_start()
         try:
             pid = os.fork()
         except OSError as exc:
             return -(exc.errno or 1)
         if pid == 0:
             control.close()
-            raise NewChild(partial(run_child, self._app, self._options, self._board, row, sock, parent, mask))
+            raise NewChild(partial(run_child, self._app, self._options, self.board, row, sock, parent, mask))
         return pid
-
-
-def _before_fork() -> None:
-    signals.worker_before_create_process.send(sender=None)
-    # What is buffered would be written twice.
-    sys.stdout.flush()
-    sys.stderr.flush()
