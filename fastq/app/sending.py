@@ -64,6 +64,8 @@ class SendOptions(TypedDict, total=False):
 
 
 KNOWN_OPTIONS = frozenset(SendOptions.__annotations__)
+# What is above RabbitMQ refuses; then the header alone says when a message expires.
+LONGEST_EXPIRATION_MS = 2**32 - 1
 CANVAS_OPTIONS = frozenset({"link", "link_error", "chord", "chain"})
 NO_OPTIONS: dict[str, Any] = {}
 # What a call's retry_policy completes: Celery's default.
@@ -307,7 +309,9 @@ def _apply_options(
     if expires is not None:
         expires = _moment(app, expires)
         headers["expires"] = expires.isoformat()
-        properties["expiration"] = str(max(0, int((expires - app.now_utc()).total_seconds() * 1000)))
+        left_ms = int((expires - app.now_utc()).total_seconds() * 1000)
+        if left_ms <= LONGEST_EXPIRATION_MS:
+            properties["expiration"] = str(max(0, left_ms))
     for option, header in (
         ("shadow", "shadow"),
         ("group_id", "group"),
