@@ -42,6 +42,7 @@ from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
     from fastq.brokers.rabbitmq.session import Channel
+    from fastq.topology import Queue
     from fastq.wakeup import Waker
 
 logger = logging.getLogger(__name__)
@@ -137,14 +138,20 @@ class RabbitMQConsumer(Consumer):
                 self._orphans[delivery.message.id] = (delivery, None)
 
     def unclaim(self) -> None:
-        """Ask for nothing more, and give back what no turn has returned."""
+        """Ask for nothing more, and give back what no turn has returned.
+
+        Not to a queue that goes with its last consumer: it would be lost with it.
+        """
         if self._connection is None or not (self._consumed or self._arrived):
             return
         with self._guarded() as connection:
-            self._cancel(connection)
-            self._take_in(connection, 0.0)
-            self._return(self._arrived)
-            self._arrived.clear()
+            self._cancel(connection, self._lasting())
+            arrived, self._arrived = self._arrived, deque()
+            for delivery in arrived:
+                if self._outlives_us(delivery.queue):
+                    self._return([delivery])
+                else:
+                    self._arrived.append(delivery)
             connection.flush(self._patience)
 
     def close(self, unstarted: Sequence[Delivery] = ()) -> None:
@@ -368,30 +375,35 @@ class RabbitMQConsumer(Consumer):
     def _ask_for(self, connection: Connection, wanted: int) -> None:
         """Have RabbitMQ send as many messages as fill a window of *wanted*."""
         window = wanted if wanted < AHEAD_FROM else min(2 * wanted, MOST_PREFETCHED)
-        if self._consumed and self._window // SHRINK < window <= self._window:
+        if len(self._consumed) == len(self._queues) and self._window // SHRINK < window <= self._window:
             return
         self._window = window
-        if self._consumed and not self._shares_window:
-            self._cancel(connection)
+        replaced: list[str] = []
+        if not self._shares_window:
+            self._cancel(connection, self._lasting())
+            replaced = list(self._consumed)  # these queues would go if they had no consumer meanwhile
         connection.call(
             self._channel, "basic.qos", self._patience, prefetch_count=window, global_=self._shares_window
         )
-        if len(self._consumed) < len(self._queues):
-            self._consume(connection)
+        self._consume(connection, replaced)
+        self._cancel(connection, replaced)
 
-    def _consume(self, connection: Connection) -> None:
-        """Begin to consume from every queue from which we do not."""
+    def _consume(self, connection: Connection, replaced: Sequence[str] = ()) -> None:
+        """Begin to consume from every queue from which we do not but by the consumers *replaced*."""
         if self._recover_at < math.inf:
             self._recover_at = math.inf
-            self._sender.declare(of_queues(map(self._options.queue, self._queues)), self._patience)
+            self._declare()
+        consumed = {queue for tag, queue in self._consumed.items() if tag not in replaced}
         calls = []
         for queue in self._queues:
-            if queue not in self._consumed.values():
+            if queue not in consumed:
                 tag = f"fastq.{next(self._serials)}"
                 # It must be known before the first delivery bears it.
                 self._consumed[tag] = queue
                 arguments = self._options.queue(queue).consumer_arguments
                 calls.append(("basic.consume", {"queue": queue, "consumer_tag": tag, "arguments": arguments}))
+        if not calls:
+            return
         try:
             connection.call_many(self._channel, calls, self._patience)
         except ConnectionClosed as exc:
@@ -399,12 +411,21 @@ class RabbitMQConsumer(Consumer):
                 self._shares_window = False
             raise
 
-    def _cancel(self, connection: Connection) -> None:
-        calls = [("basic.cancel", {"consumer_tag": tag}) for tag in self._consumed]
-        if calls:
+    def _cancel(self, connection: Connection, tags: Sequence[str]) -> None:
+        """End the consumers with *tags*, and take in what has come by them."""
+        if tags:
+            calls = [("basic.cancel", {"consumer_tag": tag}) for tag in tags]
             connection.call_many(self._channel, calls, self._patience)
-        self._take_in(connection, 0.0)
-        self._consumed.clear()
+            self._take_in(connection, 0.0)
+            for tag in tags:
+                self._consumed.pop(tag, None)  # the broker may have ended it itself meanwhile
+
+    def _lasting(self) -> list[str]:
+        """The tags of the consumers whose queues outlive them."""
+        return [tag for tag, queue in self._consumed.items() if self._outlives_us(queue)]
+
+    def _outlives_us(self, queue: str) -> bool:
+        return not self._options.queue(queue).auto_delete
 
     # -- connections --------------------------------------------------------------------------------
 
@@ -413,8 +434,7 @@ class RabbitMQConsumer(Consumer):
         try:
             self._channel = connection.open_channel(self._patience)
             self._sender = Sender(connection, self._options, self._patience)
-            queues = [self._options.queue(queue) for queue in self._queues]
-            self._sender.declare(of_queues(queues), self._patience)
+            queues = self._declare()
         except BaseException:
             connection.abandon()
             raise
@@ -424,6 +444,12 @@ class RabbitMQConsumer(Consumer):
             self._shares_window = False
         self._connection = connection
         return connection
+
+    def _declare(self) -> list[Queue]:
+        """Declare the queues, and return how."""
+        queues = [self._options.queue(queue) for queue in self._queues]
+        self._sender.declare(of_queues(queues, self._options.delay_queue_type), self._patience)
+        return queues
 
     def _disconnect(self) -> None:
         """Leave a connection that is of no use; RabbitMQ will deliver again what was held."""

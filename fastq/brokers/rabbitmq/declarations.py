@@ -6,11 +6,11 @@ what the other has made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastq.brokers.rabbitmq.addresses import DEAD_SET
-from fastq.brokers.rabbitmq.delays import LADDERS, LONGEST_KEY, Ladder
+from fastq.brokers.rabbitmq.delays import LADDERS, LONGEST_KEY, SECONDS, Ladder
 from fastq.topology import Exchange, Queue
 
 # A method and its fields.
@@ -95,8 +95,28 @@ def of_dead_set() -> Iterator[Declaration]:
     yield "queue.declare", {"queue": DEAD_SET, "durable": True}
 
 
-def of_queues(queues: Iterable[Queue]) -> Iterator[Declaration]:
+def of_celerys_schedule(queues: Sequence[Queue], queue_type: str) -> Iterator[Declaration]:
+    """What brings to *queues* what Celery's clients delay by routing keys, and do not declare (§4.5).
+
+    They do so to topic exchanges, in apps with quorum queues. Elsewhere the key of one queue's
+    messages may be meant for another: what is addressed to a queue comes down by its name.
+    """
+    binds = [
+        ("queue.bind", {"queue": queue.name, "exchange": SECONDS.end, "routing_key": key})
+        for queue in queues
+        if queue.arguments.get("x-queue-type") == "quorum"
+        for each in queue.all_bindings
+        if each.exchange.type == "topic"
+        and len((key := SECONDS.prefix_pattern + each.routing_key).encode()) <= LONGEST_KEY
+    ]
+    if binds:
+        yield from of_ladder(SECONDS, queue_type)
+        yield from binds
+
+
+def of_queues(queues: Sequence[Queue], delay_queue_type: str) -> Iterator[Declaration]:
     """All that a worker of *queues* needs at its start."""
     for queue in queues:
         yield from of_queue(queue)
         yield from of_schedule(queue.name)
+    yield from of_celerys_schedule(queues, delay_queue_type)
