@@ -1,4 +1,4 @@
-"""Real Celery and fastq workers on one Redis, and clients of both kinds."""
+"""Real Celery and fastq workers on one broker, and clients of both kinds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from interop_queues import declared
 from interop_tasks import define
+from servers import RabbitServer
 
 from fastq import FastQ
 from fastq.brokers.base import DeadMessage
@@ -37,7 +38,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "result_extended": True,
         "result_expires": 60,
         "result_failure_expires": 600,
-        "broker_transport_options": {"global_keyprefix": "pfx:", "priority_steps": list(range(10))},
         "result_backend_transport_options": {"global_keyprefix": "myapp"},
     },
     "msgpack": {
@@ -48,6 +48,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "yaml": {"result_serializer": "yaml", "result_accept_content": ["yaml"]},
     "protocol-1": {"task_protocol": 1},
     "extended": {"result_extended": True, "task_track_started": True},
+}
+# What "wide" has beside that on each broker.
+WIDE: dict[str, dict[str, Any]] = {
+    "redis": {"broker_transport_options": {"global_keyprefix": "pfx:", "priority_steps": list(range(10))}},
+    "amqp": {"task_queue_max_priority": 10, "task_default_delivery_mode": "transient"},
 }
 CELERY_WORKER = ["-O", "fair", "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
@@ -71,14 +76,27 @@ class WorkerProcess:
 class Fleet:
     """Workers are started when they are first wanted and live until the end."""
 
-    url: str
+    store: str  # URL of the Redis in which results and notes are, and queues if there is no RabbitMQ
     folder: Path
+    rabbit: RabbitServer | None = None
     workers: dict[tuple[str, str], WorkerProcess] = field(default_factory=dict)
     clients: dict[tuple[str, str], Any] = field(default_factory=dict)
 
+    @property
+    def url(self) -> str:
+        """Of the broker."""
+        return self.store if self.rabbit is None else self.rabbit.url()
+
+    @property
+    def transport(self) -> str:
+        """What carries the messages: redis or amqp."""
+        return self.url.partition(":")[0]
+
     def settings(self, kind: str, variant: str) -> dict[str, Any]:
         """The settings of an app of *kind*."""
-        common = {"broker_url": self.url, "result_backend": self.url, **VARIANTS[variant]}
+        common = {"broker_url": self.url, "result_backend": self.store, **VARIANTS[variant]}
+        if variant == "wide":
+            common |= WIDE[self.transport]
         if kind == "fastq":
             return {**common, "worker_lease": LEASE}
         return {**common, "broker_connection_retry_on_startup": True, "worker_enable_remote_control": False}
@@ -153,16 +171,26 @@ class Fleet:
         found: DeadMessage = dead[0]
         return found
 
+    def is_idle(self, queue: str) -> bool:
+        """Whether nothing of *queue* is held or waits."""
+        if self.rabbit is not None:
+            listed = self.rabbit.control("list_queues", "--no-table-headers", "name", "messages")
+            return f"{queue}\t0" in listed.splitlines()
+        if queue.startswith("celery"):
+            return not any(f'"{queue}"]' in entry for entry in self.redis().hvals("unacked"))
+        (info,) = self.client("fastq").broker.queues([queue])
+        return not info.ready and not info.claimed
+
     @property
     def notes_url(self) -> str:
         """The database in which tasks note what they did."""
-        return self.url.replace("/0", "/1")
+        return self.store.replace("/0", "/1")
 
     def redis(self, database: int = 0, *, decodes: bool = True) -> Any:
         """A connection to *database*, for what a test itself looks at."""
         from redis import Redis  # comes with the peer, which may be missing
 
-        return Redis.from_url(self.url.replace("/0", f"/{database}"), decode_responses=decodes)
+        return Redis.from_url(self.store.replace("/0", f"/{database}"), decode_responses=decodes)
 
     def close(self) -> None:
         """Kill the workers and close the clients."""

@@ -9,10 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from interop_brokers import ONLY_REDIS
 from interop_fleet import PATIENCE, wait_until
 from reference.fixtures import fixture, task_fixtures
 
 from fastq import serialization
+
+pytestmark = ONLY_REDIS
 
 UTC = dt.timezone.utc
 EXTENDED = [
@@ -59,7 +62,7 @@ def test_a_captured_message_runs(fleet, name):
     elif headers.get("ignore_result"):
         after = client.tasks["proj.add"].apply_async((1, 1), queue=queue)
         assert after.get(timeout=PATIENCE) == 2
-        wait_until(lambda: is_idle(fleet, queue), "all is settled")
+        wait_until(lambda: fleet.is_idle(queue), "all is settled")
         assert result.state == "PENDING"
         assert not fleet.client("fastq").broker.dead(queue)
     elif name.endswith("extended-types"):
@@ -71,11 +74,6 @@ def test_a_captured_message_runs(fleet, name):
 
 def delayed(place: Any) -> Any:
     return place if place is not None and place.state == "delayed" else None
-
-
-def is_idle(fleet, queue: str) -> bool:
-    info = [info for info in fleet.client("fastq").broker.queues([queue]) if info.name == queue]
-    return all(not queue.ready and not queue.claimed for queue in info)
 
 
 def test_the_signed_message_is_kept(fleet):

@@ -1,10 +1,11 @@
-"""A fleet of both kinds on one Redis: one queue for all, nobody's holdings touched, nothing lost."""
+"""A fleet of both kinds on one broker: one queue for all, nobody's holdings touched, nothing lost."""
 
 from __future__ import annotations
 
 from collections import Counter
 from uuid import uuid4
 
+from interop_brokers import ONLY_REDIS
 from interop_fleet import KINDS, PATIENCE, wait_until
 
 MANY = 2000
@@ -52,6 +53,7 @@ def test_a_retry_is_run_by_a_worker_of_the_other_kind_on_the_same_queue(way):
             second.kill()
 
 
+@ONLY_REDIS
 def test_what_celery_holds_is_left_alone(fleet):
     """Its claims lie in `unacked`; ours come and go without a trace there."""
     queue, other = fleet.serve("celery"), fleet.serve("fastq")
@@ -75,7 +77,7 @@ def test_what_celery_holds_is_left_alone(fleet):
 
 
 def test_celery_runs_what_a_killed_worker_of_ours_held(fleet):
-    """A third worker of ours, of other queues, gives the claims back when their lease has run out."""
+    """On Redis a third worker of ours, of other queues, gives the claims back when their lease is over."""
     fleet.serve("fastq")
     queue, key = f"doomed-{uuid4()}", f"doomed:{uuid4()}"
     client, broker, go = fleet.client("celery"), fleet.client("fastq").broker, f"go:{uuid4()}"
@@ -85,7 +87,9 @@ def test_celery_runs_what_a_killed_worker_of_ours_held(fleet):
     try:
         wait_until(lambda: first.state == "PROGRESS", "the doomed worker runs")
         (info,) = (info for info in broker.queues([queue]) if info.name == queue)
-        assert (info.claimed, info.ready) == (11, 0)
+        assert info.ready == 0
+        if fleet.transport == "redis":  # RabbitMQ does not tell
+            assert info.claimed == 11
     finally:
         doomed.kill()
     fleet.redis(1).rpush(go, "now")

@@ -1,4 +1,4 @@
-"""Topic, direct and fanout exchanges on Redis: whoever publishes, workers of both kinds get their copies."""
+"""Topic, direct and fanout exchanges: whoever publishes, workers of both kinds get their copies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,17 @@ def noted(fleet: Fleet, key: str, count: int) -> list[str]:
     return sorted(notes.lrange(key, 0, -1))
 
 
-@pytest.mark.parametrize("settings", [{}, PREFIXED], ids=["plain", "prefixed"])
+# A prefix of keys is Redis's alone.
+KEYS = pytest.mark.parametrize(
+    ("fleet", "settings"),
+    [("redis", {}), ("redis", PREFIXED), ("rabbitmq", {})],
+    ids=["redis", "redis-prefixed", "rabbitmq"],
+    indirect=["fleet"],
+    scope="session",
+)
+
+
+@KEYS
 def test_a_topic_exchange_reaches_the_workers_of_both_kinds(fleet, settings):
     name = f"topics-{uuid4()}"
     celery, fastq = (
@@ -84,7 +94,7 @@ def _declare_fanout(app: Any, name: str) -> None:
         Exchange(name, "fanout")(producer.channel).declare()
 
 
-@pytest.mark.parametrize("settings", [{}, PREFIXED], ids=["plain", "prefixed"])
+@KEYS
 def test_a_broadcast_reaches_every_worker_of_either_kind_once(fleet, settings):
     name = f"news-{uuid4()}"
     workers = [(kind, name, [[name]]) for kind in ("celery", "fastq", "fastq", "celery")]

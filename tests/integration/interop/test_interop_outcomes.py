@@ -1,4 +1,4 @@
-"""Outcomes on Redis: what a worker of the one kind stores, a client of the other reads as its own would."""
+"""Outcomes: what a worker of the one kind stores, a client of the other reads as its own would."""
 
 from __future__ import annotations
 
