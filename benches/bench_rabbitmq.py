@@ -23,7 +23,8 @@ from benches.stores import AT_ONCE, RabbitStore, wait_done, wait_marks
 POOLS = ("solo", "prefork", "threads", "gevent")
 MULTIPLIERS = ("1", "4", "16", "64", "256", "1000")
 CELERY_COUNT = 2_000
-FLOOR_PREFETCH = 1000  # no smaller one is faster
+# The client in C may have its best window, and which that is depends on how busy the machine is.
+FLOOR_PREFETCHES = (64, 1000)
 
 
 class Case(NamedTuple):
@@ -101,14 +102,17 @@ def drains_with_results(bench: Bench, store: RabbitStore, side: Side, pool: str)
         return rate(wait_done(bench.redis, ids, worker))
 
 
-def floor_drains(
-    bench: Bench, store: RabbitStore, case: Case = USUAL, prefetch: int = FLOOR_PREFETCH
-) -> float:
+def floor_drains(bench: Bench, store: RabbitStore, case: Case, prefetch: int) -> float:
     """Messages per second that the client in C takes."""
     count = bench.count(bench.fastq.drained)
     case.prepare(store)
     store.fill(task_ids(count), results=False, delivery_mode=case.mode)
     return floor_rabbitmq.consume(bench.folder, store.url, QUEUE, count, prefetch)
+
+
+def best_floor_drains(bench: Bench, store: RabbitStore) -> float:
+    """The same, with whichever window is faster now."""
+    return max(floor_drains(bench, store, USUAL, prefetch) for prefetch in FLOOR_PREFETCHES)
 
 
 def sends(
@@ -168,7 +172,7 @@ def workers(bench: Bench, store: RabbitStore) -> None:
     """Draining, end to end and round trips, in every pool."""
     pools = POOLS[:2] if bench.quick else POOLS
     everyone = {label(side, pool): (side, pool) for side in (bench.fastq, bench.celery) for pool in pools}
-    contenders: dict[str, Callable[[], float]] = {"floor": partial(floor_drains, bench, store)}
+    contenders: dict[str, Callable[[], float]] = {"floor": partial(best_floor_drains, bench, store)}
     for name, (side, pool) in everyone.items():
         contenders[name] = partial(drains, bench, store, side, pool)
     bench.compare("drain, rabbitmq", "tasks/s", contenders)
