@@ -35,9 +35,14 @@ def allow_join_result() -> Iterator[None]:
         _may_join.reset(token)
 
 
+def may_wait() -> bool:
+    """Whether code that runs here may wait for the results of what it sends."""
+    return current_request() is None or _may_join.get()
+
+
 def assert_will_not_block() -> None:
     """Raise `RuntimeError` in a task: a pool whose tasks wait for each other can stand still for ever."""
-    if current_request() is not None and not _may_join.get():
+    if not may_wait():
         raise RuntimeError(
             "Never call result.get() within a task: the pool can stand still when all its tasks wait. "
             "Link tasks instead, or use allow_join_result()."

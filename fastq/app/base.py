@@ -27,7 +27,7 @@ from fastq.app.stores import backend_options, backend_url, broker_options, broke
 from fastq.app.task import Task as BaseTask
 from fastq.backends.base import Backend, StoredResult
 from fastq.backends.schemes import open_backend
-from fastq.brokers.base import Broker
+from fastq.brokers.base import Broker, BrokerOptions
 from fastq.brokers.schemes import open_broker
 from fastq.exceptions import DecodeError
 from fastq.result import AsyncResult
@@ -469,7 +469,8 @@ class FastQ:
             document.update((field, value) for field, value in family.items() if value is not None)
         document["task_id"] = task_id
         encode = self.result_encoder() or json_dumps
-        self.backend.store([StoredResult(task_id, state, encode(document))])
+        reply_to = None if request is None else request.reply_to
+        self.backend.store([StoredResult(task_id, state, encode(document), reply_to)])
 
     # -- bodies -----------------------------------------------------------------------
 
@@ -517,8 +518,10 @@ class FastQ:
         return self._read_broker
 
     def _open_broker(self, url: str | None) -> Broker:
-        options = broker_options(self.conf, self.main or "fastq", self.router.declaration)
-        return open_broker(broker_url(self.conf, url), options)
+        return open_broker(broker_url(self.conf, url), self._broker_options())
+
+    def _broker_options(self) -> BrokerOptions:
+        return broker_options(self.conf, self.main or "fastq", self.router.declaration)
 
     @property
     def backend(self) -> Backend | None:
@@ -527,9 +530,8 @@ class FastQ:
             with self._lock:
                 url = backend_url(self.conf)
                 if url is not None and not self._is_backend_open:
-                    self._backend = open_backend(
-                        url, backend_options(self.conf, self.main or "fastq"), self.conf.override_backends
-                    )
+                    options = backend_options(self.conf, self.main or "fastq", self._broker_options())
+                    self._backend = open_backend(url, options, self.conf.override_backends)
                 self._is_backend_open = True
         return self._backend
 

@@ -91,7 +91,7 @@ CANVAS = "this version has no canvas"
 CONTROL = "this version has no remote control"
 EVENTS = "this version sends no events"
 RABBITMQ = "this version does not serve RabbitMQ"
-RPC = "this version sends no results as messages"
+RPC_EXCHANGE = "results go to the client's queue by the default exchange, as Celery 5 sends them"
 SECURITY = "this version does not sign messages"
 # ... or fastq is made in another way.
 ONE_WORKER = "a worker of fastq has no parts to exchange"
@@ -554,14 +554,14 @@ _RESULT = (
         STR,
         "celeryresults",
         "Exchange of results sent as messages.",
-        unused=RPC,
+        unused=RPC_EXCHANGE,
     ),
     S(
         "result_exchange_type",
         STR,
         "direct",
         "Type of that exchange.",
-        unused=RPC,
+        unused=RPC_EXCHANGE,
     ),
     S(
         "result_expires",
@@ -578,7 +578,6 @@ _RESULT = (
         BOOL,
         None,
         "Results sent as messages outlive a restart of the broker.",
-        unused=RPC,
     ),
     S("result_serializer", STR, "json", "Serializer of results."),
 )

@@ -12,8 +12,10 @@ from fastq._core.message import Message
 from fastq._core.preview import preview
 from fastq._core.request import current_request
 from fastq._core.template import Template
+from fastq.app.stores import sends_replies
 from fastq.brokers.retry_policy import ONE_ATTEMPT, RetryPolicy, policy_from
 from fastq.exceptions import FastQError, nearest_name
+from fastq.result import may_wait
 from fastq.topology import DELIVERY_MODES, PERSISTENT
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ class Composer:
     def __init__(self, app: FastQ) -> None:
         self._app = app
         self._templates: dict[str, Template] = {}
+        self._sends_replies = False
         self._version = (-1, -1)  # of the settings, and of this process, for which the templates hold
 
     def compose(
@@ -156,7 +159,17 @@ class Composer:
         if signals.before_task_publish.receivers:
             announce = self._announcement(name, options, args, kwargs, task)
         template = self.template(name, task, options, args, kwargs)
-        return template.messages(args, kwargs, request, options.get("task_id"), announce)
+        messages = template.messages(args, kwargs, request, options.get("task_id"), announce)
+        return self._awaiting_reply(messages) if self._sends_replies else messages
+
+    def _awaiting_reply(self, messages: list[Message]) -> list[Message]:
+        """*messages*, which tell where their results are waited for, unless that is nowhere."""
+        backend = self._app.backend
+        if backend is not None and may_wait():
+            for message in messages:
+                if not message.headers.get("ignore_result"):
+                    message.properties.setdefault("reply_to", backend.reply_queue())
+        return messages
 
     def compose_in_place(
         self, task: Task[..., Any], args: Any, kwargs: Mapping[str, Any], options: Mapping[str, Any]
@@ -191,7 +204,8 @@ class Composer:
             if check is not None:
                 check(*args, **kwargs)
             if template is not None:
-                yield template.messages(args, kwargs, request)
+                messages = template.messages(args, kwargs, request)
+                yield self._awaiting_reply(messages) if self._sends_replies else messages
                 continue
             yield self.compose(task.name, task, args, kwargs, options)
             if is_plain and self._app.router.is_static and not self._app.conf.task_inherit_parent_priority:
@@ -206,6 +220,7 @@ class Composer:
         if version != self._version:
             self._templates.clear()
             self._version = version
+            self._sends_replies = sends_replies(self._app.conf)
         template = self._templates.get(name) if not options else None
         if template is None:
             route = self._app.router.route(name, options, args, kwargs, task)

@@ -105,8 +105,8 @@ def backend_url(conf: Settings) -> str | None:
     return url if "://" in url else f"{url}://"
 
 
-def backend_options(conf: Settings, app_name: str) -> BackendOptions:
-    """How to reach the result backend of an app."""
+def backend_options(conf: Settings, app_name: str, broker: BrokerOptions) -> BackendOptions:
+    """How to reach the result backend of an app, and its *broker*, by which results may travel."""
     redis = {option: conf[name] for option, name in _REDIS_OPTIONS.items() if conf[name] is not None}
     retries = RetryOptions(
         most=conf.result_backend_max_retries,
@@ -122,7 +122,15 @@ def backend_options(conf: Settings, app_name: str) -> BackendOptions:
         deadline=conf.task_publish_deadline,
         app_name=app_name,
         retries=retries if conf.result_backend_always_retry else None,
+        broker=(broker_url(conf, conf.broker_write_url), broker) if sends_replies(conf) else None,
+        serializer=conf.result_serializer,
+        is_persistent=bool(conf.result_persistent),
     )
+
+
+def sends_replies(conf: Settings) -> bool:
+    """Whether results travel as messages to the process that has sent the task."""
+    return (backend_url(conf) or "").startswith("rpc:")
 
 
 def _seconds(value: Any) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from fastq.brokers.base import Broker
+    from fastq.brokers.base import Broker, BrokerOptions
 
 
 # Named tuples, as `BrokerOptions` is, for the sake of every program's start.
@@ -35,6 +35,10 @@ class BackendOptions(NamedTuple):
     deadline: float = 5.0  # seconds for one call with all its retries
     app_name: str = "fastq"
     retries: RetryOptions | None = None  # beyond that deadline; None: fail then
+    # Where results travel as messages:
+    broker: tuple[str, BrokerOptions] | None = None  # by which they do
+    serializer: str = "json"  # result_serializer
+    is_persistent: bool = False  # result_persistent
 
 
 class StoredResult(NamedTuple):
@@ -43,6 +47,7 @@ class StoredResult(NamedTuple):
     task_id: str
     state: str
     document: bytes
+    reply_to: str | None = None  # the queue of who waits, for a backend that `sends_replies`
 
 
 class Backend(ABC):
@@ -50,6 +55,9 @@ class Backend(ABC):
 
     Every method raises `OperationalError` when the store can't be reached in time.
     """
+
+    # Whether it stores nothing, but sends results to the queue that each task's message names.
+    sends_replies = False
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         self.url = url
@@ -85,6 +93,10 @@ class Backend(ABC):
     def cleanup(self) -> int:
         """Delete what has expired, where the store does not do so itself; returns how many."""
         return 0
+
+    def reply_queue(self) -> str | None:
+        """The queue to which results of this process's calls are to go, ready to take them."""
+        return None
 
     def shares_store_with(self, broker: Broker) -> bool:
         """Whether results can take effect in *broker*'s own commit (D5)."""

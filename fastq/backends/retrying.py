@@ -27,6 +27,7 @@ class RetryingBackend(Backend):
     def __init__(self, inner: Backend, retries: RetryOptions) -> None:
         super().__init__(inner.url, inner.options)
         self._inner = inner
+        self.sends_replies = inner.sends_replies
         self._retries = retries
 
     def without_retries(self) -> Backend:
@@ -62,6 +63,10 @@ class RetryingBackend(Backend):
     def cleanup(self) -> int:
         """As the backend itself."""
         return self._persist(self._inner.cleanup)
+
+    def reply_queue(self) -> str | None:
+        """As the backend itself."""
+        return self._persist(self._inner.reply_queue)
 
     def shares_store_with(self, broker: Broker) -> bool:
         """As the backend itself."""

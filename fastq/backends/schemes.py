@@ -16,6 +16,7 @@ SCHEMES = {
     "rediss": ("fastq.backends.redis", "RedisBackend"),
     "redis+socket": ("fastq.backends.redis", "RedisBackend"),
     "unix": ("fastq.backends.redis", "RedisBackend"),
+    "rpc": ("fastq.backends.rpc", "RPCBackend"),
     "sentinel": ("fastq.backends.redis", "RedisBackend"),
 }
 

@@ -32,7 +32,8 @@ class LastResults:
                 continue
             outcome = self._tracer.died(delivery, reason)
             if outcome.result is not None:
-                results.append(StoredResult(delivery.message.id, "FAILURE", outcome.result))
+                reply_to = delivery.message.properties.get("reply_to")
+                results.append(StoredResult(delivery.message.id, "FAILURE", outcome.result, reply_to))
             logger.error(
                 "Task %s[%s] goes to the dead set: %s", delivery.message.task, delivery.message.id, reason
             )

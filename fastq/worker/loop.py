@@ -261,7 +261,13 @@ class Loop:
 
     def _store_results(self, store: Backend, outcomes: list[Outcome]) -> None:
         results = [
-            StoredResult(outcome.delivery.message.id, outcome.state or "", outcome.result)
+            StoredResult(
+                outcome.delivery.message.id,
+                outcome.state or "",
+                outcome.result,
+                # Only where it is wanted: to read it decodes all properties of the message.
+                outcome.delivery.message.properties.get("reply_to") if store.sends_replies else None,
+            )
             for outcome in outcomes
             if outcome.result is not None and outcome.delivery.message is not None
         ]

@@ -210,7 +210,8 @@ class Worker:
         shares_store = backend is not None and backend.shares_store_with(self.app.read_broker)
         tracer = Tracer(self.app, self.hostname, max_redeliveries=self.app.conf.task_max_redeliveries)
         last = None if backend is None else LastResults(tracer, backend)
-        dedupes = conf.worker_deduplicate_successful_tasks
+        # A result that was sent is not here any more to be looked at.
+        dedupes = conf.worker_deduplicate_successful_tasks and not (backend and backend.sends_replies)
         rates = rate_limits({} if conf.worker_disable_rate_limits else self.app.tasks)
         return Loop(
             self._pool,

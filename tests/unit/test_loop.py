@@ -101,6 +101,8 @@ class FakePool:
 
 
 class FakeStore:
+    sends_replies = False
+
     def __init__(self):
         self.stored = []
 
@@ -308,6 +310,16 @@ def test_results_for_another_store_are_stored_before_the_settlement(app):
     consumer, _ = serve(app, [[delivery(1)]], store=store)
     assert [(result.task_id, result.document) for result in store.stored] == [("id-1", b"{}")]
     assert consumer.settled()[0].result is None
+
+
+@pytest.mark.parametrize("sends_replies", [False, True])
+def test_a_store_that_sends_replies_learns_where_to(app, sends_replies):
+    store, asked = FakeStore(), delivery(1)
+    store.sends_replies = sends_replies
+    asked.message.properties["reply_to"] = "asker"
+    serve(app, [[asked], [delivery(2)]], store=store)
+    expected = ["asker", None] if sends_replies else [None, None]
+    assert [result.reply_to for result in store.stored] == expected
 
 
 class FakeBroker:

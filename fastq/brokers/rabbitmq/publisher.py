@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from fastq._core.amqp import Content
-from fastq.brokers.rabbitmq.addresses import Outgoing
 from fastq.brokers.rabbitmq.connection import Connection
 from fastq.brokers.rabbitmq.session import Channel
 from fastq.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    from fastq._core.amqp_encoder import FrameEncoder
+
+
+class Writable(Protocol):
+    """What can be published."""
+
+    def write(self, encoder: FrameEncoder, channel: int) -> None:
+        """Append one message to what is sent next."""
 
 
 class Publisher:
@@ -30,7 +40,7 @@ class Publisher:
         """Whether the channel can still be used."""
         return self._channel.is_open
 
-    def publish(self, batch: Sequence[Outgoing], timeout: float) -> list[Content]:
+    def publish(self, batch: Sequence[Writable], timeout: float) -> list[Content]:
         """Send *batch* and wait until RabbitMQ has all of it; returns what came back for want of a queue.
 
         Raises `OperationalError` when a queue refuses a message, or after *timeout* seconds;

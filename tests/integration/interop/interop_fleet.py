@@ -48,6 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "yaml": {"result_serializer": "yaml", "result_accept_content": ["yaml"]},
     "protocol-1": {"task_protocol": 1},
     "extended": {"result_extended": True, "task_track_started": True},
+    "rpc": {"result_backend": "rpc://", "task_track_started": True},
 }
 # What "wide" has beside that on each broker.
 WIDE: dict[str, dict[str, Any]] = {
@@ -217,9 +218,13 @@ def _client(kind: str, settings: dict[str, Any]) -> Any:
 def _close(app: Any) -> None:
     """Close *app* and its connections, so that none is left to the garbage collector."""
     if not isinstance(app, FastQ):
-        app.backend.result_consumer.stop()
-        app.backend.result_consumer._pubsub = None  # results that are collected later unsubscribe
-        app.backend.client.close()
+        consumer = app.backend.result_consumer
+        if app.conf.result_backend != "rpc://":
+            consumer.stop()
+            consumer._pubsub = None  # results that are collected later unsubscribe
+            app.backend.client.close()
+        elif consumer._consumer is not None:
+            consumer.stop()
         app.pool.force_close_all()
     app.close()
 
