@@ -33,10 +33,11 @@ def take_plain(contents, dict queues, object base, dict held, arrived) -> Conten
     return None
 
 
-def sort_out(outcomes, dict held, settled, double now) -> tuple:
+def sort_out(outcomes, dict held, dict marks, settled, double now) -> tuple:
     """The deliveries that need no more than an acknowledgement, and all the other outcomes.
 
-    For each of the first, *settled* gets *now*, its task's id and how often it was retried.
+    For each of the first, *settled* gets *now* and what a copy of it would be known by. They bear
+    no *marks*, by tag: headers of fastq's own.
     """
     cdef list plain = [], others = []
     cdef Outcome outcome
@@ -45,18 +46,18 @@ def sort_out(outcomes, dict held, settled, double now) -> tuple:
     for outcome in outcomes:
         delivery = outcome.delivery
         if (outcome.action != ACK or outcome.follow or delivery.message is None or delivery.tag is None
-                or held.get(delivery.tag) is not delivery):
+                or held.get(delivery.tag) is not delivery or delivery.tag in marks):
             others.append(outcome)
             continue
-        note((now, *run_of(delivery.message)))
+        note((now, (*run_of(delivery.message), 0, 0.0)))
         plain.append(delivery)
     return plain, others
 
 
 cpdef tuple run_of(Message message):
-    """What tells the runs of a task apart: its id, and how often it was retried."""
+    """What tells the runs of tasks apart: id, name, and how often it was retried."""
     retries = message.header("retries")
-    return message.id, retries if type(retries) is int else 0
+    return message.id, message.task, retries if type(retries) is int else 0
 
 
 def release(deliveries, dict held, object base) -> tuple:

@@ -355,20 +355,23 @@ class Loop:
 
     def _drop_lost(self, consumer: Consumer) -> None:
         """Forget claims that others have now: what did not start does not, what runs does so for nothing."""
-        lost = set(map(id, consumer.lost))
+        gone = list(consumer.lost)
         consumer.lost.clear()
+        lost = set(map(id, gone))
         self._state.lost += len(lost)
         logger.warning(
             "%d messages are no longer this worker's: its lease ran out, or its connection broke. They are "
-            "delivered again, and what becomes of them here has no effect",
+            "delivered again; what becomes of them here has no effect once another worker has them",
             len(lost),
         )
         waiting = [*self._pool.take_back(), *self._kept, *self._suspects]
-        running = [delivery for delivery, _ in self._pool.running() if id(delivery) in lost]
         if self._ends_lost:
-            self._pool.end(running)
+            self._pool.end([delivery for delivery, _ in self._pool.running() if id(delivery) in lost])
+            consumer.adopt([])
         else:
-            consumer.adopt(running)
+            # What has ended since the pool was last asked goes on as well: its outcome is to come.
+            unstarted = set(map(id, waiting))
+            consumer.adopt([delivery for delivery in gone if id(delivery) not in unstarted])
         self._suspects.clear()
         self._suspects_running.difference_update(map(id, waiting))
         self._kept = [delivery for delivery in waiting if id(delivery) not in lost]

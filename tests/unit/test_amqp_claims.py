@@ -79,19 +79,20 @@ def test_what_is_not_plain_is_handed_over_in_its_turn(other: bytes) -> None:
 
 
 def test_only_successes_whose_claim_is_held_are_plain() -> None:
-    claims = held(1, 2, 3, 4)
-    first, second, third, lost = claims.values()
+    claims = held(1, 2, 3, 4, 5)
+    first, second, third, lost, marked = claims.values()
     del claims[BASE + 4]
-    settled: deque[tuple[float, str, int]] = deque()
+    settled: deque[tuple[float, tuple[str, str, int, int, float]]] = deque()
     outcomes = [
         Outcome(first),
         Outcome(second, follow=[first.message]),
         Outcome(third, Action.REQUEUE),
         Outcome(lost),
+        Outcome(marked),
         Outcome(Delivery(first.message, None, "q")),
     ]
-    assert sort_out(outcomes, claims, settled, 9.5) == ([first], outcomes[1:])
-    assert list(settled) == [(9.5, "1", 2)]
+    assert sort_out(outcomes, claims, {BASE + 5: (1, 0.0)}, settled, 9.5) == ([first], outcomes[1:])
+    assert list(settled) == [(9.5, ("1", first.message.task, 2, 0, 0.0))]
 
 
 def test_acks_are_gathered_up_to_the_oldest_that_is_still_held() -> None:

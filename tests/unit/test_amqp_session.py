@@ -307,6 +307,7 @@ def test_a_consumer_timeout_is_explained() -> None:
     )
     talk.say(1, "channel.close", reply_code=406, reply_text=text)
     assert "consumer_timeout: raise that in rabbitmq.conf" in str(channel.error)
+    assert channel.error is not None and channel.error.is_passing
 
 
 def test_two_closes_may_cross() -> None:

@@ -15,11 +15,11 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import compress, count
 from typing import TYPE_CHECKING
 
 from fastq._core.amqp import Content
-from fastq._core.amqp_claims import release, run_of, sort_out, take_plain
+from fastq._core.amqp_claims import release, sort_out, take_plain
 from fastq._core.message import Action, Delivery, Message, Outcome
 from fastq.brokers.base import BrokerOptions, Consumer
 from fastq.brokers.rabbitmq.addresses import (
@@ -34,6 +34,7 @@ from fastq.brokers.rabbitmq.addresses import (
 )
 from fastq.brokers.rabbitmq.connection import Connection
 from fastq.brokers.rabbitmq.connector import Connector
+from fastq.brokers.rabbitmq.copies import Copies, Copy, Held, copy_of
 from fastq.brokers.rabbitmq.declarations import of_queues
 from fastq.brokers.rabbitmq.delays import plain_address
 from fastq.brokers.rabbitmq.errors import NOT_IMPLEMENTED, ConnectionClosed
@@ -57,8 +58,8 @@ MOST_PREFETCHED = 65535
 NEARLY_DUE = 0.005
 # Tags of one connection end where those of the next begin.
 TAGS_PER_CONNECTION = 1 << 48
-# Acknowledgements that may be on their way when a connection breaks: at most so many, so many seconds old.
-REMEMBERED, UNSEEN_SECONDS = 4096, 10.0
+# After these no message with the same names comes to the same queue that is another one.
+FINAL = (Action.ACK, Action.PARK, Action.REDELIVER)
 
 
 class RabbitMQConsumer(Consumer):
@@ -79,15 +80,9 @@ class RabbitMQConsumer(Consumer):
         self._epoch = 0  # counts connections
         self._channel: Channel  # to consume
         self._sender: Sender
-        # What was acknowledged, and when (monotonic), but perhaps not seen by RabbitMQ: it comes again when
-        # the connection breaks. A retry has the id of its first run.
-        self._settled: deque[tuple[float, str, int]] = deque(maxlen=REMEMBERED)
-        self._repeats: set[tuple[str, int]] = set()
+        self._copies = Copies()  # what comes again when a connection has broken
         # Whether one window may hold for all queues: RabbitMQ 4 and quorum queues know only one for each.
         self._shares_window = True
-        # What ran when its connection broke, by task id, and its outcome if it has ended since.
-        self._orphans: dict[str, tuple[Delivery, Outcome | None]] = {}
-        self._owed: list[Outcome] = []  # of these, with the claims of their copies
         self._serials = count(1)
         self._begin()
 
@@ -97,12 +92,14 @@ class RabbitMQConsumer(Consumer):
         self._base = self._epoch * TAGS_PER_CONNECTION
         self._held: dict[int, Delivery] = {}  # by tag: what RabbitMQ waits to hear of
         self._flagged: set[int] = set()  # tags of these that do not bear their count
+        self._marks: dict[int, tuple[int, float]] = {}  # by tag: REDELIVERED and DUE of those that bear them
         self._broken: dict[int, Content] = {}  # by tag: of these, what can't be decoded
         self._arrived: deque[Delivery] = deque()  # of these, what no turn has returned yet
         self._window = 0  # what RabbitMQ was told last; 0: it is not asked for messages
         self._consumed: dict[str, str] = {}  # consumer tag: queue
         self._recover_at = math.inf  # monotonic
         self._ways: list[tuple[Delivery, Outgoing]] = []  # for what arrived and is not for the worker now
+        self._owed: list[Outcome] = []  # of what ended while it had no claim, and has that of its copy now
         self._doomed: list[tuple[Delivery, str, Outgoing]] = []  # to be buried, each with the reason
         self._bury_at = 0.0  # monotonic: not before
 
@@ -125,17 +122,22 @@ class RabbitMQConsumer(Consumer):
         if moved:
             with self._guarded() as connection:
                 ways = [(each, to_queue(self._source(each), each.queue, each.redelivered)) for each in moved]
-                self._move(connection, ways)
+                settled = [self._copy_of(each) for each in moved]
+                try:
+                    self._move(connection, ways)
+                except OperationalError:
+                    # What was sent is no longer ours, though RabbitMQ may not know.
+                    sent = [each.tag not in self._held for each in moved]
+                    self.lost += compress(moved, sent)
+                    self._remember(compress(settled, sent))
+                    raise
+                self._remember(settled)
         gone = set(map(id, moved))
         return [each for each in deliveries if id(each) not in gone]
 
     def adopt(self, running: Sequence[Delivery]) -> None:
         """Give *running*, whose claims were lost, those of their copies if these come back here."""
-        # Of the last time, what has ended since has gone to another worker.
-        self._orphans = {each: pair for each, pair in self._orphans.items() if pair[1] is None}
-        for delivery in running:
-            if delivery.message is not None:
-                self._orphans[delivery.message.id] = (delivery, None)
+        self._copies.adopt(running, time.monotonic())
 
     def unclaim(self) -> None:
         """Ask for nothing more, and give back what no turn has returned.
@@ -213,24 +215,22 @@ class RabbitMQConsumer(Consumer):
         if self._doomed and time.monotonic() >= self._bury_at:
             self._bury_doomed()
         if self._ways:
-            ways, self._ways = self._ways, []
-            self._move(connection, ways)
+            self._move(connection, self._ways)
+            self._ways.clear()
         if self._owed:
-            owed, self._owed = self._owed, []
-            self._settle(connection, owed)
+            self._settle(connection, self._owed)
+            self._owed.clear()
 
     def _arrive(self, content: Content) -> None:
         """Put a delivery into `_arrived`; what is not for the worker now gets a way elsewhere."""
         queue = self._consumed.get(content.consumer_tag or "", "")
         is_flagged, count, due = content.redelivered, 0, 0.0
-        if content.has_own_headers:
-            headers = content.headers
-            count, due = _count(headers.get(REDELIVERED)), _seconds(headers.get(DUE))
-        delivery = content.delivery(queue, count + is_flagged)
+        delivery = content.delivery(queue)
         tag = delivery.tag = self._base + content.delivery_tag
         self._held[tag] = delivery
-        if is_flagged:
-            self._flagged.add(tag)
+        if content.has_own_headers:
+            headers = content.headers
+            count, due = self._marks[tag] = _count(headers.get(REDELIVERED)), _seconds(headers.get(DUE))
         message = delivery.message
         if message is None:
             self._broken[tag] = content
@@ -239,8 +239,14 @@ class RabbitMQConsumer(Consumer):
                 message.exchange, message.routing_key = plain_address(content.exchange, content.routing_key)
             if count or due:
                 message.headers = without_ours(message.headers)
-            if is_flagged and self._knows(delivery, message):
-                return
+            if is_flagged:
+                copy, now = copy_of(message, count, due), time.monotonic()
+                if self._knows(delivery, copy, now):
+                    return
+                is_flagged = not self._copies.take_unstarted(copy, now)
+        if is_flagged:
+            self._flagged.add(tag)
+        delivery.redelivered = count + is_flagged
         if due - time.time() > NEARLY_DUE:
             self._ways.append((delivery, to_schedule(content, queue, due, count)))
         elif delivery.redelivered > self._options.max_redeliveries:
@@ -258,21 +264,31 @@ class RabbitMQConsumer(Consumer):
         else:
             self._bury_at = time.monotonic() + self._options.lease / 3
 
-    def _knows(self, delivery: Delivery, message: Message) -> bool:
-        """Whether this copy comes only because a connection broke: the task has ended here, or runs."""
-        run = run_of(message)
-        if run in self._repeats:
-            self._repeats.discard(run)
+    def _knows(self, delivery: Delivery, copy: Copy, now: float) -> bool:
+        """Whether *copy* comes only because a connection broke: the task was settled here, or runs."""
+        if self._copies.is_repeat(copy, now):
             self._ack([delivery])
+            self._remember([copy])
             return True
-        orphan, outcome = self._orphans.pop(message.id, (None, None))
+        orphan = self._copies.take_orphan(copy)
         if orphan is None:
             return False
-        self._held[delivery.tag] = orphan
-        orphan.tag = delivery.tag
-        if outcome is not None:
-            self._owed.append(outcome)
+        tag = orphan.delivery.tag = delivery.tag
+        self._held[tag] = orphan.delivery
+        self._flagged.add(tag)
+        if orphan.outcome is not None:
+            self._owed.append(orphan.outcome)
         return True
+
+    def _remember(self, settled: Iterable[Copy]) -> None:
+        """Note acknowledgements that RabbitMQ may not see before the connection breaks."""
+        now = time.monotonic()
+        self._copies.settled.extend((now, copy) for copy in settled)
+
+    def _copy_of(self, delivery: Delivery) -> Copy:
+        """How a copy of *delivery*, which can be decoded, will be known."""
+        assert delivery.message is not None
+        return copy_of(delivery.message, *self._marks.get(delivery.tag, (0, 0.0)))
 
     def _lose_queue(self, queue: str | None) -> None:
         if queue is None:
@@ -287,13 +303,14 @@ class RabbitMQConsumer(Consumer):
 
     def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         """Publish first, acknowledge when that is confirmed."""
-        done, others = sort_out(outcomes, self._held, self._settled, time.monotonic())
+        done, others = sort_out(outcomes, self._held, self._marks, self._copies.settled, time.monotonic())
         returned: list[Delivery] = []
         published: list[Outgoing] = []
+        settled: list[Copy] = []
         for outcome in others:
             delivery = outcome.delivery
             if delivery.tag is not None and self._held.get(delivery.tag) is not delivery:
-                self._keep_for_copy(outcome)
+                self._copies.end(outcome, time.monotonic())
                 continue
             published += map(to_address, outcome.follow or ())
             if delivery.tag is None:
@@ -305,19 +322,14 @@ class RabbitMQConsumer(Consumer):
             done.append(delivery)
             if outcome.action != Action.ACK:
                 published.append(self._way_of(outcome))
-            elif delivery.message is not None:
-                self._settled.append((time.monotonic(), *run_of(delivery.message)))
+            if outcome.action in FINAL and delivery.message is not None:
+                settled.append(self._copy_of(delivery))
         if published:
             self._sender.send(published, self._patience)
         self._return(returned)
         self._ack(done)
+        self._remember(settled)
         connection.flush(self._patience)
-
-    def _keep_for_copy(self, outcome: Outcome) -> None:
-        """Note how a task has ended whose claim was lost: its copy may come back here."""
-        message = outcome.delivery.message
-        if message is not None and self._orphans.get(message.id, (None,))[0] is outcome.delivery:
-            self._orphans[message.id] = (outcome.delivery, outcome)
 
     def _way_of(self, outcome: Outcome) -> Outgoing:
         """Where the message of *outcome* goes from here."""
@@ -351,8 +363,7 @@ class RabbitMQConsumer(Consumer):
         for delivery in deliveries:
             self._connection.encoder.nack(self._channel.number, delivery.tag - self._base)
             del self._held[delivery.tag]
-            self._flagged.discard(delivery.tag)
-            self._broken.pop(delivery.tag, None)
+            self._forget(delivery)
 
     def _ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge, all up to the oldest that is still held in one go."""
@@ -365,10 +376,15 @@ class RabbitMQConsumer(Consumer):
             encoder.ack(channel, covered, multiple=True)
         for number in others:
             encoder.ack(channel, number)
-        if self._flagged or self._broken:
+        if self._flagged or self._broken or self._marks:
             for delivery in deliveries:
-                self._flagged.discard(delivery.tag)
-                self._broken.pop(delivery.tag, None)
+                self._forget(delivery)
+
+    def _forget(self, delivery: Delivery) -> None:
+        """Drop what was noted beside the claim."""
+        self._flagged.discard(delivery.tag)
+        self._marks.pop(delivery.tag, None)
+        self._broken.pop(delivery.tag, None)
 
     # -- the window -------------------------------------------------------------------------------
 
@@ -456,12 +472,28 @@ class RabbitMQConsumer(Consumer):
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None
-            waiting = set(map(id, self._arrived))
-            self.lost += [each for each in self._held.values() if id(each) not in waiting]
-            since = time.monotonic() - UNSEEN_SECONDS
-            self._repeats = {(task_id, retries) for at, task_id, retries in self._settled if at >= since}
-            self._settled.clear()
+            self._lose_held()
         self._begin()
+
+    def _lose_held(self) -> None:
+        """Tell the worker what it has lost, and note what may come again."""
+        unseen = set(map(id, self._arrived))
+        unseen.update(id(each) for each, *_ in (*self._ways, *self._doomed))
+        owed = {id(outcome.delivery): outcome for outcome in self._owed}
+        held: list[Held] = []
+        unstarted: list[Copy] = []
+        for tag, each in self._held.items():
+            is_flagged = tag in self._flagged
+            if id(each) not in unseen and id(each) not in owed:
+                self.lost.append(each)
+            if each.message is None:
+                continue
+            if id(each) not in unseen:
+                held.append(Held(each, self._copy_of(each), owed.get(id(each)), is_flagged))
+            elif not is_flagged:
+                unstarted.append(self._copy_of(each))
+        most = self._window * (1 if self._shares_window else len(self._queues))
+        self._copies.lose(held, unstarted, max(most - len(self._held), 0), time.monotonic())
 
     @contextmanager
     def _guarded(self) -> Iterator[Connection]:

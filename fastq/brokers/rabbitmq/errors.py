@@ -30,7 +30,7 @@ class _Closed(OperationalError):
         self.code = code
         self.text = text
         self.method = method
-        self.is_passing = code in PASSING
+        self.is_passing = code in PASSING or _is_consumer_timeout(code, text)
         cause = f" (after {method})" if method else ""
         hint = hint_for(code, text, method)
         super().__init__(f"{what}: {code} {text}{cause}{f'; {hint}' if hint else ''}")
@@ -54,8 +54,13 @@ class ConnectionClosed(_Closed):
 def hint_for(code: int, text: str, method: str) -> str:
     """What to do about a close, "" where there is nothing to say."""
     if code == PRECONDITION_FAILED:
-        if "timed out" in text:
+        if _is_consumer_timeout(code, text):
             return "a message was held longer than the broker's consumer_timeout: raise that in rabbitmq.conf"
         if method.endswith(".declare"):
             return "it exists with other arguments: declare it with the same ones, or delete it first"
     return HINTS.get(code, "")
+
+
+def _is_consumer_timeout(code: int, text: str) -> bool:
+    """Whether a channel was closed because a delivery was not acknowledged in time."""
+    return code == PRECONDITION_FAILED and "timed out" in text
