@@ -15,19 +15,22 @@ def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty broker of the kind that the test is parametrized with."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'fault.sqlite3'}"
-    url: str = request.getfixturevalue("redis_server").url
+    server = request.getfixturevalue(f"{request.param}_server")
+    url: str = server.url() if request.param == "rabbitmq" else server.url
     flush(url)
     return url
 
 
 @pytest.fixture
-def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
-    """A function that makes stages in folders of their own."""
+def make_stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    """A function that makes stages in folders of their own; on the shared RabbitMQ where none is named."""
     made: list[Stage] = []
 
     def make(url: str, pool: str, **options: Any) -> Stage:
         folder = tmp_path / f"stage{len(made)}"
         folder.mkdir()
+        if url.startswith("amqp"):
+            options.setdefault("server", request.getfixturevalue("rabbitmq_server"))
         made.append(Stage(folder, url, pool, **options))
         return made[-1]
 
@@ -43,8 +46,8 @@ def stage(make_stage: Callable[..., Stage], broker_url: str, pool: str) -> Stage
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "broker_url" in metafunc.fixturenames or "stage" in metafunc.fixturenames:
-        metafunc.parametrize("broker_url", ["redis", "sqlite"], indirect=True)
+    if "broker_url" in metafunc.fixturenames:
+        metafunc.parametrize("broker_url", ["redis", "sqlite", "rabbitmq"], indirect=True)
     if "pool" in metafunc.fixturenames and not any(
         mark.args and "pool" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
     ):

@@ -3,7 +3,9 @@
 Every publish and every run leaves a line in a journal, a file outside of the broker under
 test. The judge reads it and tells what was lost, what ran to its end twice, and what ran
 though nobody sent it. A run that a fault has touched may be repeated (DESIGN.md D2: at
-least once); any other repetition is a failure.
+least once); any other repetition is a failure. On RabbitMQ, where a message bears its count
+only after a worker has sent it again, one that dies between sending and acknowledging
+or loses its connection leaves two of it, and both say that they were redelivered.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ SETTLED_WITHIN = 1.0
 class Event(NamedTuple):
     """One line of the journal."""
 
-    kind: str  # try, sent: of a publish; start, end: of a run; ready: a worker is; child: one was forked
+    # try, sent: of a publish; start, or restart if it was redelivered, and end: of a run; ready: a worker is;
+    # child: one was forked
+    kind: str
     id: str  # of the task, "-" without one
     run: str  # names one run of one task, "-" without one
     pid: int
@@ -98,6 +102,7 @@ class Run:
     pid: int
     started: float
     ended: float | None = None  # None: it did not come to its end
+    is_redelivered: bool = False
 
     def is_touched(self, faults: Iterable[Fault]) -> bool:
         """Whether a fault struck while it ran, or before its outcome was surely settled."""
@@ -137,8 +142,12 @@ def judge(
     dead: Collection[str] = (),
     waiting: Collection[str] = (),
     faults: Collection[Fault] = (),
+    doubling: Collection[Fault] = (),
 ) -> Verdict:
-    """Judge the *events* of a journal; *dead* and *waiting* are the ids that the broker holds at the end."""
+    """Judge the *events* of a journal; *dead* and *waiting* are the ids that the broker holds at the end.
+
+    *doubling* are the faults that may leave two of a message which a worker was moving.
+    """
     tried: dict[str, float] = {}
     sent: dict[str, float] = {}
     runs: dict[str, Run] = {}
@@ -147,8 +156,9 @@ def judge(
             tried.setdefault(event.id, event.at)
         elif event.kind == "sent":
             sent[event.id] = event.at
-        elif event.kind == "start":
-            runs[event.run] = Run(event.id, event.pid, event.at)
+        elif event.kind in ("start", "restart"):
+            is_redelivered = event.kind == "restart"
+            runs[event.run] = Run(event.id, event.pid, event.at, is_redelivered=is_redelivered)
         elif event.kind == "end":
             runs[event.run].ended = event.at
     verdict = Verdict(published=len(sent), runs=len(runs))
@@ -170,7 +180,12 @@ def judge(
             continue
         sending = (tried.get(task_id, 0.0), sent.get(task_id, float("inf")))
         is_excused = any(fault.touches(*sending) for fault in faults if fault.pid is None)
-        if is_excused or all(run.is_touched(faults) for run in repeated):
+        may_be_copies = any(fault.touches(sending[0], ended[-1].started) for fault in doubling)
+        if (
+            is_excused
+            or all(run.is_touched(faults) for run in repeated)
+            or (may_be_copies and all(run.is_redelivered or run.is_touched(faults) for run in ended))
+        ):
             verdict.excused.add(task_id)
         else:
             verdict.duplicated.add(task_id)

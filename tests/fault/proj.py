@@ -9,7 +9,7 @@ from judge import Journal
 
 from fastq import FastQ, signals
 
-app = FastQ("proj", broker=os.environ["FAULT_BROKER"], backend=os.environ["FAULT_BROKER"])
+app = FastQ("proj", broker=os.environ["FAULT_BROKER"], backend=os.environ["FAULT_BACKEND"])
 app.conf.accept_content = ["json", "msgpack", "yaml"]
 journal = Journal(os.environ["FAULT_JOURNAL"])
 

@@ -16,10 +16,15 @@ from typing import Any
 
 import pytest
 from judge import Event, Fault, Journal, JournalReader, Verdict, judge
+from servers import RabbitServer
 
 from fastq import FastQ
 from fastq._core.message import new_id
 from fastq.brokers.base import QueueInfo
+from fastq.brokers.rabbitmq.addresses import DEAD_SET
+from fastq.brokers.rabbitmq.connector import Connector
+from fastq.brokers.rabbitmq.delays import LADDERS
+from fastq.brokers.rabbitmq.endpoint import parse_endpoint as parse_rabbitmq
 from fastq.brokers.redis.connection import connect
 from fastq.brokers.redis.endpoint import parse_endpoint
 from fastq.exceptions import OperationalError
@@ -32,6 +37,8 @@ LEASE = 2.0  # seconds
 CONCURRENCY = {"solo": 1, "prefork": 2, "threads": 4, "gevent": 20, "asyncio": 20}
 POOLS = tuple(CONCURRENCY)
 
+QUEUE_COLUMNS = ("name", "messages_ready", "messages_unacknowledged")  # of rabbitmqctl
+
 
 def forms(short: int, long: int, minutes: int = 20) -> list[Any]:
     """The two forms of a scenario that does something *short* or *long* times, for parametrize."""
@@ -39,7 +46,14 @@ def forms(short: int, long: int, minutes: int = 20) -> list[Any]:
 
 
 def flush(url: str) -> None:
-    """Empty a Redis server of the tests' own."""
+    """Empty a Redis or RabbitMQ server of the tests' own."""
+    if url.startswith("amqp"):
+        rungs = [f"{ladder.name}_{number}" for ladder in LADDERS for number in range(ladder.rungs)]
+        amqp = Connector(parse_rabbitmq(url, {})).connect(PATIENCE)
+        deletes = [("queue.delete", {"queue": name}) for name in ("celery", DEAD_SET, *POOLS, *rungs)]
+        amqp.call_many(amqp.open_channel(PATIENCE), deletes, PATIENCE)
+        amqp.close()
+        return
     connection = connect(parse_endpoint(url, {}), 5.0)
     connection.call("FLUSHALL", timeout=5.0)
     connection.close()
@@ -96,25 +110,42 @@ class WorkerProcess:
 
 
 class Stage:
-    """One broker with one pool. *url* is how workers reach the broker, *sender_url* how the load does."""
+    """One broker with one pool. *url* is how workers reach the broker, *sender_url* how the load does.
+
+    RabbitMQ keeps no results, and only its *server* tells what workers hold.
+    """
 
     def __init__(
-        self, folder: Path, url: str, pool: str, *, sender_url: str = "", lease: float = LEASE
+        self,
+        folder: Path,
+        url: str,
+        pool: str,
+        *,
+        sender_url: str = "",
+        lease: float = LEASE,
+        heartbeat: float = 0.0,
+        server: RabbitServer | None = None,
     ) -> None:
         self.folder = folder
         self.url = url
         self.pool = pool
         self.faults: list[Fault] = []
+        # A worker lost its connection: no reason to run a task twice, unless it was moving the message.
+        self.breaks: list[Fault] = []
         self.journal = Journal(folder / "journal")
         self.reader = JournalReader(self.journal.path)
         reached = sender_url or url
-        self.app = FastQ("fault", broker=reached, backend=reached, set_as_current=False)
+        self._server = server
+        results = f"sqlite:///{folder / 'results.sqlite3'}" if server else ""
+        self.app = FastQ("fault", broker=reached, backend=results or reached, set_as_current=False)
         self.app.conf.task_publish_deadline = PATIENCE
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("FASTQ_", "CELERY_"))},
             "FAULT_BROKER": url,
+            "FAULT_BACKEND": results or url,
             "FAULT_JOURNAL": str(self.journal.path),
             "FAULT_LEASE": str(lease),
+            "FAULT_HEARTBEAT": str(heartbeat),
             "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)]),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -188,9 +219,11 @@ class Stage:
             time.sleep(0.05)
         events = list(self.events())
         dead = {each.id for each in self.app.broker.dead(limit=100_000)}
-        waiting = self._waiting() if self._held() else set()
-        verdict = judge(events, dead=dead, waiting=waiting, faults=self.faults)
-        assert not waiting, f"{len(waiting)} tasks still lie in the broker\n{verdict}\n{self.logs()}"
+        held = self._held()
+        waiting = self._waiting() if held else set()
+        doubling = [*self.faults, *self.breaks] if self._server else ()
+        verdict = judge(events, dead=dead, waiting=waiting, faults=self.faults, doubling=doubling)
+        assert not held, f"{held} tasks still lie in the broker\n{verdict}\n{self.logs()}"
         print(f"JUDGED {os.environ.get('PYTEST_CURRENT_TEST', '')}: {verdict}")
         return verdict
 
@@ -205,7 +238,20 @@ class Stage:
 
     def queues(self) -> list[QueueInfo]:
         """What the broker holds."""
-        return self.app.broker.queues()
+        if self._server is None:
+            return self.app.broker.queues()
+        told = self._server.control("list_queues", "--no-table-headers", *QUEUE_COLUMNS).splitlines()
+        counts = {name: (int(ready), int(held)) for name, ready, held in (line.split("\t") for line in told)}
+        rungs = tuple(f"{ladder.name}_" for ladder in LADDERS)
+        delayed = sum(ready for name, (ready, _) in counts.items() if name.startswith(rungs))
+        names = [name for name in counts if name != DEAD_SET and not name.startswith(rungs)]
+        found = [
+            info._replace(ready=counts[info.name][0], claimed=counts[info.name][1], delayed=0)
+            for info in self.app.broker.queues(names)
+        ]
+        if delayed:
+            found[0] = found[0]._replace(delayed=delayed)  # they lie together, whichever queue they are for
+        return found
 
     def _held(self) -> int:
         return sum(info.ready + info.claimed + info.delayed for info in self.queues())

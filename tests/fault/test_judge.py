@@ -10,9 +10,11 @@ from judge import SETTLED_WITHIN, Event, Fault, Journal, JournalReader, judge
 WORKER = 7
 
 
-def one_run(task_id: str, started: float, ended: float | None, *, pid: int = WORKER) -> list[Event]:
+def one_run(
+    task_id: str, started: float, ended: float | None, *, pid: int = WORKER, kind: str = "start"
+) -> list[Event]:
     run = f"{task_id}@{started}"
-    events = [Event("start", task_id, run, pid, started)]
+    events = [Event(kind, task_id, run, pid, started)]
     return events if ended is None else [*events, Event("end", task_id, run, pid, ended)]
 
 
@@ -98,6 +100,21 @@ def test_only_a_fault_that_struck_the_first_run_excuses_the_second(fault: Fault,
 def test_an_excused_run_does_not_excuse_a_third() -> None:
     events = good_day() + one_run("task-0", 500.0, 501.0) + one_run("task-0", 600.0, 601.0)
     assert judge(events, faults=[Fault(2.5, 2.5)]).duplicated == {"task-0"}
+
+
+def test_two_of_a_message_that_a_dying_worker_moved_are_excused() -> None:
+    def verdict(*kinds: str, faults: tuple[Fault, ...]) -> set[str]:
+        events = [Event("try", "a", "-", 1, 0.0), Event("sent", "a", "-", 1, 1.0)]
+        for number, kind in enumerate(kinds):
+            events += one_run("a", 50.0 + number, 50.5 + number, kind=kind)
+        return judge(events, doubling=faults).duplicated
+
+    died = (Fault(20.0, 20.0),)
+    assert verdict("restart", "restart", faults=died) == set()
+    assert verdict("restart", "restart", faults=()) == {"a"}
+    assert verdict("restart", "restart", faults=(Fault(52.0, 52.0),)) == {"a"}
+    assert verdict("start", "restart", faults=died) == {"a"}
+    assert verdict("restart", "start", faults=died) == {"a"}
 
 
 def test_only_what_was_sent_just_before_is_forgotten() -> None:
