@@ -18,6 +18,7 @@ from fastq.backends.base import StoredResult
 from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
 from fastq.brokers.exchanges import Bound, Stored, bindings_of
 from fastq.brokers.memory_store import Claim, Dead, Item, MemoryStore, Waiting, Worker, open_store
+from fastq.brokers.redelivery import NO_LIMIT
 from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
@@ -281,7 +282,6 @@ class MemoryConsumer(Consumer):
                     if tag in tags:
                         self._store.put_first(claim.item)
                     else:
-                        cause = f"{self._node} was stopped"
-                        self._store.put_back(claim.item, self._options.max_redeliveries, cause)
+                        self._store.put_back(claim.item, NO_LIMIT, f"{self._node} was stopped")
                 self._store.drop_private(self._worker)
             self._worker.claims.clear()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
+# What a worker gives back when it leaves is counted but does not die: a stop is no crash.
+NO_LIMIT = sys.maxsize
+
 
 def lease_ran_out(node: str) -> str:
     """The cause of death that a worker's silence is taken for."""

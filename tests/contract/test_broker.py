@@ -591,6 +591,18 @@ def test_close_gives_back_unstarted_uncounted_and_others_counted(harness: Harnes
     assert second.redelivered == 0
 
 
+def test_what_a_leaving_worker_gives_back_does_not_die(harness: Harness) -> None:
+    if not harness.leases:
+        pytest.skip("counts what a broken connection gives back")
+    harness.open().publish(messages(1))
+    leaving = harness.consume("q", max_redeliveries=1)
+    settle(leaving, Outcome(take_one(leaving), Action.REDELIVER))
+    take_one(leaving)
+    leaving.close()
+    assert take_one(harness.consume("q", max_redeliveries=1)).redelivered == 2
+    assert harness.open().dead() == []
+
+
 def test_closing_twice_or_without_a_turn_is_harmless(harness: Harness) -> None:
     harness.open().publish(messages(1))
     consumer = harness.consume("q")

@@ -12,6 +12,7 @@ from fastq._core.message import Action, Delivery, Outcome, decode_delivery
 from fastq.backends.base import StoredResult
 from fastq.brokers.base import BrokerOptions, Consumer
 from fastq.brokers.exchanges import bindings_of
+from fastq.brokers.redelivery import NO_LIMIT
 from fastq.brokers.sqlite import bindings, documents, moves
 from fastq.brokers.sqlite.pause import Pause
 from fastq.brokers.sqlite.statements import SQL
@@ -325,8 +326,7 @@ class SQLiteConsumer(Consumer):
                 with self._store.transaction(db):
                     if db.execute(SQL["worker"], (self._epoch,)).fetchone() is not None:
                         moves.give_back(db, back)
-                        cause = f"{self._node} was stopped"
-                        moves.redeliver(db, counted, self._options.max_redeliveries, now, cause)
+                        moves.redeliver(db, counted, NO_LIMIT, now, f"{self._node} was stopped")
                         bindings.drop_private(db, self._epoch)
                         db.execute(SQL["delete_worker"], (self._epoch,))
         finally:
