@@ -24,6 +24,10 @@ from fastq.brokers.redis.connection import connect
 from fastq.brokers.redis.endpoint import parse_endpoint
 from fastq.exceptions import EncodeError
 
+# Seconds within which RabbitMQ tells how long its quorum queues have become, those of the schedule among them:
+# it counts every five.
+QUORUM_SECONDS = 12.0
+
 BODY = b'[[2, 3], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 FIFTY_MEGABYTES = 50_000_000
 
@@ -198,6 +202,10 @@ def test_mutations_of_captured_messages(stage: Stage, pool: str, count: int) -> 
     worker = stage.start_worker(module="proj").wait_until_ready()
     push(stage, [mutate(rng, rng.choice(originals)) for _ in range(count)])
     found = wait_until_settled(stage, PATIENCE + count / 100)
+    deadline = time.monotonic() + QUORUM_SECONDS
+    while sum(found.values()) != count and time.monotonic() < deadline:
+        time.sleep(0.5)
+        found = counts(stage)
     print(f"JUDGED {pool} {stage.url.partition(':')[0]}: {count} mutations: {found}")
     assert sum(found.values()) == count, f"{found}\n{stage.logs()}"
     assert found["ran"] and found["dead"]
