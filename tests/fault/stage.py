@@ -285,7 +285,6 @@ class Load(threading.Thread):
         self.most_waiting = most_waiting
         self.is_over = False
         self.error: BaseException | None = None
-        self.is_paused = False
         self._random = random.Random(5)
 
     def run(self) -> None:

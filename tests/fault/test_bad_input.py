@@ -24,7 +24,7 @@ from fastq.brokers.redis.connection import connect
 from fastq.brokers.redis.endpoint import parse_endpoint
 from fastq.exceptions import EncodeError
 
-# Seconds within which RabbitMQ tells how long its quorum queues have become, those of the schedule among them:
+# Seconds within which RabbitMQ tells how long its quorum queues are, those of the schedule among them:
 # it counts every five.
 QUORUM_SECONDS = 12.0
 
