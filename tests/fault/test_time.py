@@ -101,9 +101,10 @@ def test_tasks_of_the_day_after_tomorrow_wait_in_the_broker(stage: Stage, pool: 
     worker = stage.start_worker().wait_until_ready()
     rss(worker)
     wait_until_parked(stage, 10_000)
-    place = stage.app.broker.locate(min(late), ["celery"])
-    assert place is not None and place.state == "delayed"
-    assert place.until is not None and abs(place.until - time.time() - TWO_DAYS) < 2 * PATIENCE
+    if not stage.url.startswith("amqp"):  # RabbitMQ does not let anyone look into its queues
+        place = stage.app.broker.locate(min(late), ["celery"])
+        assert place is not None and place.state == "delayed"
+        assert place.until is not None and abs(place.until - time.time() - TWO_DAYS) < 2 * PATIENCE
     worker.kill()
     wait_until_parked(stage, 10_000)
 
