@@ -163,6 +163,26 @@ def test_a_window_widens_and_narrows_on_every_type_of_queue(
     other.close()
 
 
+def test_what_comes_again_acknowledged_does_not_fill_the_window(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = make()
+    sent = [message(queue) for _ in range(3)]
+    broker.publish(sent)
+    consumer: Any = broker.consumer([queue], "w@h", waker)
+    done = take(consumer, 2)
+    with monkeypatch.context() as broken:
+        broken.setattr(consumer._connection, "flush", lambda timeout: None)  # RabbitMQ never hears of it
+        consumer.turn([Outcome(each) for each in done], 0, 0.0)
+    consumer._disconnect()
+    consumer.turn((), 0, 0.0)
+    consumer.adopt([])
+    consumer.lost.clear()
+    (got,) = consumer.turn((), 1, PATIENCE)
+    assert got.message.id == sent[2].id
+    consumer.close()
+
+
 def test_what_waits_for_a_stuck_task_goes_to_another_worker(
     make: Callable[..., RabbitMQBroker], queue: str, waker: Waker
 ) -> None:

@@ -220,6 +220,9 @@ class RabbitMQConsumer(Consumer):
         if self._owed:
             self._settle(connection, self._owed)
             self._owed.clear()
+        if len(connection.encoder):
+            # Acknowledgements of what came again: with a narrow window nothing else comes before them.
+            connection.flush(self._patience)
 
     def _arrive(self, content: Content) -> None:
         """Put a delivery into `_arrived`; what is not for the worker now gets a way elsewhere."""
