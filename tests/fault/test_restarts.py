@@ -13,8 +13,6 @@ from servers import RabbitServer, RedisServer
 from stage import POOLS, Stage, flush, forms
 from tcp_proxy import Proxy
 
-from fastq.worker.loop import LAST_BACKOFF
-
 # With appendfsync everysec a write may be held back for two seconds while the disk is busy.
 HELD_BACK = 2.0
 # Seconds until the worker runs tasks again: since Redis was ended, since RabbitMQ takes a login.
@@ -81,9 +79,7 @@ def test_a_server_restarted(
             ended = len(stage.ids("end"))
             stage.wait_for(lambda _, most=ended + 20: len(stage.ids("end")) > most, "tasks after the restart")
             came_back = time.monotonic()
-            # RabbitMQ starts so slowly that the pauses between attempts have grown to the longest.
-            most = COMES_BACK_WITHIN + (LAST_BACKOFF if kind == "rabbitmq" else 0.0)
-            assert came_back - started < most, stage.logs()
+            assert came_back - started < COMES_BACK_WITHIN, stage.logs()
             forgets = how == "kill" and kind == "everysec"
             stage.faults.append(Fault(began, came_back, loses_after=began - HELD_BACK if forgets else None))
     verdict = stage.verdict()
