@@ -3,7 +3,7 @@
 from fastq.app.base import FastQ, shared_task
 from fastq.app.current import app_or_default, current_app, current_task
 from fastq.app.task import Task
-from fastq.result import AsyncResult
+from fastq.result import AsyncResult, GroupResult, ResultSet
 from fastq.topology import Broadcast, Exchange, Queue, binding
 from fastq.version import __version__
 
@@ -15,7 +15,9 @@ __all__ = [
     "Celery",
     "Exchange",
     "FastQ",
+    "GroupResult",
     "Queue",
+    "ResultSet",
     "Task",
     "__version__",
     "app_or_default",

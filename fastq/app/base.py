@@ -30,7 +30,9 @@ from fastq.backends.schemes import open_backend
 from fastq.brokers.base import Broker, BrokerOptions
 from fastq.brokers.schemes import open_broker
 from fastq.exceptions import DecodeError
-from fastq.result import AsyncResult
+from fastq.result.async_result import AsyncResult
+from fastq.result.base import ResultBase
+from fastq.result.sets import GroupResults, ResultSet
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -418,6 +420,15 @@ class FastQ:
         """The result of the task with this id."""
         return AsyncResult(task_id, app=self, **kwargs)
 
+    def ResultSet(self, results: Iterable[Any]) -> ResultSet[Any]:
+        """Results of this app's tasks as one."""
+        return ResultSet(results, app=self)
+
+    @property
+    def GroupResult(self) -> GroupResults:
+        """Makes `GroupResult` objects of this app."""
+        return GroupResults(self)
+
     def result_encoder(self) -> Callable[[Any], bytes] | None:
         """What turns a result document into bytes; None means plain JSON."""
         serializer, method = self.conf.result_serializer, self.conf.result_compression
@@ -446,7 +457,7 @@ class FastQ:
 
     def dump_result(self, value: Any) -> Any:
         """*value* as a result document holds it."""
-        return value.as_tuple() if isinstance(value, AsyncResult) else value
+        return value.as_tuple() if isinstance(value, ResultBase) else value
 
     def dump_exception(self, exc: BaseException) -> Any:
         """*exc* as a result document holds it."""

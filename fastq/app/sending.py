@@ -15,7 +15,7 @@ from fastq._core.template import Template
 from fastq.app.stores import sends_replies
 from fastq.brokers.retry_policy import ONE_ATTEMPT, RetryPolicy, policy_from
 from fastq.exceptions import FastQError, nearest_name
-from fastq.result import may_wait
+from fastq.result.joining import may_wait
 from fastq.topology import DELIVERY_MODES, PERSISTENT
 
 if TYPE_CHECKING:

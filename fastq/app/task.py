@@ -21,7 +21,8 @@ from fastq.exceptions import (
     Retry,
     TimeLimitExceeded,
 )
-from fastq.result import AsyncResult, EagerResult
+from fastq.result.async_result import AsyncResult
+from fastq.result.eager import EagerResult
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -1,17 +1,16 @@
-"""Results of tasks, as their callers see them."""
+"""The result of one task, as its caller sees it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fastq import states
-from fastq._core.request import current_request
 from fastq.app.current import app_or_default
-from fastq.exceptions import ImproperlyConfigured, TaskRevokedError, TimeoutError
+from fastq.exceptions import ImproperlyConfigured, TimeoutError
+from fastq.result.base import ResultBase, result_from_tuple
+from fastq.result.joining import assert_will_not_block
 from fastq.serialization import exception_from_map
 
 if TYPE_CHECKING:
@@ -21,39 +20,13 @@ R = TypeVar("R")
 
 PENDING_META: dict[str, Any] = {"status": states.PENDING, "result": None, "traceback": None, "children": None}
 
-# Whether a task may wait for another one here (Celery's allow_join_result).
-_may_join: ContextVar[bool] = ContextVar("fastq.may_join", default=False)
 
-
-@contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Let the code of this block wait for results although it runs in a task."""
-    token = _may_join.set(True)
-    try:
-        yield
-    finally:
-        _may_join.reset(token)
-
-
-def may_wait() -> bool:
-    """Whether code that runs here may wait for the results of what it sends."""
-    return current_request() is None or _may_join.get()
-
-
-def assert_will_not_block() -> None:
-    """Raise `RuntimeError` in a task: a pool whose tasks wait for each other can stand still for ever."""
-    if not may_wait():
-        raise RuntimeError(
-            "Never call result.get() within a task: the pool can stand still when all its tasks wait. "
-            "Link tasks instead, or use allow_join_result()."
-        )
-
-
-class AsyncResult(Generic[R]):
+class AsyncResult(ResultBase, Generic[R]):
     """The outcome, now or later, of the task with this id."""
 
     __slots__ = ("_meta", "app", "id", "ignored", "parent", "task_name")
 
+    id: str
     TimeoutError = TimeoutError
 
     def __init__(
@@ -62,7 +35,7 @@ class AsyncResult(Generic[R]):
         backend: Any = None,
         task_name: str | None = None,
         app: FastQ | None = None,
-        parent: AsyncResult[Any] | None = None,
+        parent: ResultBase | None = None,
     ) -> None:
         if not id:
             raise ValueError(f"AsyncResult needs a task id, not {id!r}")
@@ -300,7 +273,7 @@ class AsyncResult(Generic[R]):
 
     def as_tuple(self) -> Any:
         """The form in which a result travels (docs/PROTOCOL.md §5.2)."""
-        return ((self.id, None if self.parent is None else self.parent.as_tuple()), None)
+        return ((self.id, None), None) if self.parent is None else super().as_tuple()
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, AsyncResult):
@@ -320,56 +293,8 @@ class AsyncResult(Generic[R]):
         return type(self), (self.id, None, self.task_name, None, self.parent)
 
 
-class EagerResult(AsyncResult[R]):
-    """The result of a task that ran in place: it is here already."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        id: str,
-        ret_value: Any,
-        state: str,
-        traceback: str | None = None,
-        name: str | None = None,
-        app: FastQ | None = None,
-    ) -> None:
-        super().__init__(id, task_name=name, app=app)
-        self._meta = {
-            "status": state,
-            "result": ret_value,
-            "traceback": traceback,
-            "children": [],
-            "name": name,
-        }
-
-    def _may_block(self) -> bool:
-        """Whether it would in a worker: a `delay` that eager mode has run here stands for such a task."""
-        return bool(self.app.conf.task_always_eager)
-
-    def forget(self) -> None:
-        """Nothing is stored, so there is nothing to delete."""
-
-    def revoke(self, *args: Any, **kwargs: Any) -> None:
-        """Change the state to REVOKED."""
-        assert self._meta is not None
-        self._meta = self._meta | {"status": states.REVOKED, "result": TaskRevokedError("revoked")}
-
-    def __repr__(self) -> str:
-        return f"<EagerResult: {self.id}>"
-
-
 class RemoteTraceback(Exception):
     """Carries the text of a traceback from the worker, as the cause of what is raised here."""
 
     def __init__(self, traceback: str) -> None:
         super().__init__(f'\n"""\n{traceback}"""')
-
-
-def result_from_tuple(travelled: Any, app: FastQ | None = None) -> AsyncResult[Any]:
-    """The result whose `AsyncResult.as_tuple` gave *travelled*."""
-    if isinstance(travelled, AsyncResult):
-        return travelled
-    head, _members = travelled
-    task_id, parent = head if isinstance(head, list | tuple) else (head, None)
-    return AsyncResult(task_id, app=app, parent=result_from_tuple(parent, app) if parent else None)
