@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastq.exceptions import ImproperlyConfigured
+
 if TYPE_CHECKING:
     from fastq.brokers.base import Broker, BrokerOptions
 
@@ -85,6 +87,24 @@ class Backend(ABC):
         A task may come several times (STARTED, then SUCCESS). Ends after *timeout* seconds
         in all (None: never); the caller stops it by closing the iterator.
         """
+
+    def save_group(self, group_id: str, document: bytes) -> None:
+        """Keep what describes a group (§5.1), as long as a result."""
+        raise self._keeps_no_groups()
+
+    def restore_group(self, group_id: str) -> bytes | None:
+        """What `save_group` kept; None if that is gone, or was never there."""
+        raise self._keeps_no_groups()
+
+    def delete_group(self, group_id: str) -> None:
+        """Delete what `save_group` kept."""
+        raise self._keeps_no_groups()
+
+    def _keeps_no_groups(self) -> ImproperlyConfigured:
+        return ImproperlyConfigured(
+            f"{self.description()} can't keep the results of a group: set result_backend to a store, "
+            "redis:// for example"
+        )
 
     @abstractmethod
     def forget(self, task_ids: Sequence[str]) -> None:

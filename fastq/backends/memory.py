@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fastq.backends.base import Backend, BackendOptions, StoredResult
 from fastq.brokers.base import Broker
 from fastq.brokers.memory import MemoryBroker
+from fastq.states import SUCCESS
 
 # Expired results that one call of `store` removes for each that it stores: more than one, so that
 # they can't pile up.
@@ -30,6 +31,7 @@ class ResultStore:
     def __init__(self) -> None:
         self.lock = threading.Lock()  # guards everything below
         self.results: dict[str, Stored] = {}  # by task id, oldest first
+        self.groups: dict[str, Stored] = {}  # what describes them, by group id, oldest first
         self.waiting: dict[str, list[queue.SimpleQueue[StoredResult]]] = {}  # mailboxes by task id
 
     def find(self, task_id: str) -> StoredResult | None:
@@ -50,14 +52,15 @@ class ResultStore:
             mailbox.put(result)
 
     def sweep(self, limit: int) -> int:
-        """Remove expired results from the oldest on, up to one that has not, at most *limit*."""
+        """Remove expired results and groups from the oldest on, up to one that has not, at most *limit*."""
         swept = 0
-        while self.results and swept < limit:
-            oldest = next(iter(self.results))
-            if not has_expired(self.results[oldest]):
-                break
-            del self.results[oldest]
-            swept += 1
+        for kept in (self.results, self.groups):
+            while kept and swept < limit:
+                oldest = next(iter(kept))
+                if not has_expired(kept[oldest]):
+                    break
+                del kept[oldest]
+                swept += 1
         return swept
 
 
@@ -113,12 +116,31 @@ class MemoryBackend(Backend):
             for task_id in task_ids:
                 self._store.results.pop(task_id, None)
 
+    def save_group(self, group_id: str, document: bytes) -> None:
+        described = Stored(StoredResult(group_id, SUCCESS, document), self._expiry(SUCCESS))
+        with self._store.lock:
+            self._store.groups.pop(group_id, None)
+            self._store.groups[group_id] = described
+            self._store.sweep(SWEPT_PER_STORED)
+
+    def restore_group(self, group_id: str) -> bytes | None:
+        with self._store.lock:
+            described = self._store.groups.get(group_id)
+        return None if described is None or has_expired(described) else described.result.document
+
+    def delete_group(self, group_id: str) -> None:
+        with self._store.lock:
+            self._store.groups.pop(group_id, None)
+
     def cleanup(self) -> int:
         with self._store.lock:
-            expired = [task_id for task_id, stored in self._store.results.items() if has_expired(stored)]
-            for task_id in expired:
-                del self._store.results[task_id]
-        return len(expired)
+            swept = 0
+            for kept in (self._store.results, self._store.groups):
+                expired = [each for each, stored in kept.items() if has_expired(stored)]
+                for each in expired:
+                    del kept[each]
+                swept += len(expired)
+        return swept
 
     def shares_store_with(self, broker: Broker) -> bool:
         return isinstance(broker, MemoryBroker) and broker.name == self.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastq._core.resp import Argument
 from fastq.backends.base import Backend, BackendOptions, StoredResult
@@ -36,6 +36,7 @@ class RedisBackend(Backend):
         if prefix and prefix[-1] not in ":_-.":
             prefix += "_"
         self.key_prefix = keys.result(prefix, "")
+        self._group_prefix = keys.group(prefix, "")
         self._mark_prefix = keys.success(prefix, "")
         given = options.transport_options.get("retry_policy")
         policy = None
@@ -103,6 +104,26 @@ class RedisBackend(Backend):
                 connection.call("DEL", *names[start : start + KEYS_PER_COMMAND], timeout=timeout)
 
         self._pool.run(forget_all, self._deadline)
+
+    def save_group(self, group_id: str, document: bytes) -> None:
+        """Write Celery's key of the group."""
+        ttl = self.ttl(SUCCESS)
+        life = (b"PX", ttl) if ttl else ()
+        self._call("SET", self._group_prefix + group_id, document, *life)
+
+    def restore_group(self, group_id: str) -> bytes | None:
+        """Read that key."""
+        document: bytes | None = self._call("GET", self._group_prefix + group_id)
+        return document
+
+    def delete_group(self, group_id: str) -> None:
+        """Delete that key."""
+        self._call("DEL", self._group_prefix + group_id)
+
+    def _call(self, *arguments: Argument) -> Any:
+        return self._pool.run(
+            lambda connection, timeout: connection.call(*arguments, timeout=timeout), self._deadline
+        )
 
     def shares_store_with(self, broker: Broker) -> bool:
         """Whether *broker* is the same database of the same server."""

@@ -60,6 +60,18 @@ class RetryingBackend(Backend):
         """As the backend itself."""
         self._persist(lambda: self._inner.forget(task_ids))
 
+    def save_group(self, group_id: str, document: bytes) -> None:
+        """As the backend itself."""
+        self._persist(lambda: self._inner.save_group(group_id, document))
+
+    def restore_group(self, group_id: str) -> bytes | None:
+        """As the backend itself."""
+        return self._persist(lambda: self._inner.restore_group(group_id))
+
+    def delete_group(self, group_id: str) -> None:
+        """As the backend itself."""
+        self._persist(lambda: self._inner.delete_group(group_id))
+
     def cleanup(self) -> int:
         """As the backend itself."""
         return self._persist(self._inner.cleanup)

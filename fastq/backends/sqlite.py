@@ -72,6 +72,18 @@ class SQLiteBackend(Backend):
         with self._store.writing() as db:
             documents.forget(db, task_ids)
 
+    def save_group(self, group_id: str, document: bytes) -> None:
+        with self._store.writing() as db:
+            documents.save_group(db, group_id, document, self.options, time.time())
+
+    def restore_group(self, group_id: str) -> bytes | None:
+        with self._store.lent() as db:
+            return documents.find_group(db, group_id, time.time())
+
+    def delete_group(self, group_id: str) -> None:
+        with self._store.writing() as db:
+            documents.delete_group(db, group_id)
+
     def cleanup(self) -> int:
         total = 0
         while True:

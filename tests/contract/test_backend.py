@@ -229,6 +229,37 @@ def test_a_closed_backend_may_be_used_again(harness: Harness) -> None:
     assert backend.fetch([task_id]) == [b"A"]
 
 
+def test_a_saved_group_is_restored(harness: Harness) -> None:
+    harness.open_backend().save_group("höhe {1}", b"old")
+    harness.open_backend().save_group("höhe {1}", b"new")
+    backend = harness.open_backend()
+    assert [backend.restore_group(each) for each in ("höhe {1}", "another")] == [b"new", None]
+    backend.delete_group("höhe {1}")
+    backend.delete_group("another")
+    assert backend.restore_group("höhe {1}") is None
+
+
+def test_a_group_is_no_result(harness: Harness) -> None:
+    backend, name = harness.open_backend(), new_id()
+    backend.save_group(name, b"group")
+    assert backend.fetch([name]) == [None]
+    backend.store([success(name, b"task")])
+    backend.forget([name])
+    assert backend.restore_group(name) == b"group"
+
+
+def test_a_saved_group_expires_as_a_result_does(harness: Harness) -> None:
+    passing, lasting = harness.open_backend(expires=0.1), harness.open_backend(expires=None)
+    passing.save_group("short", b"short")
+    lasting.save_group("long", b"long")
+    assert passing.restore_group("short") == b"short"
+    time.sleep(0.15)
+    assert [passing.restore_group(each) for each in ("short", "long")] == [None, b"long"]
+    assert passing.cleanup() in (0, 1)  # 0: the store has done it itself
+    assert lasting.cleanup() == 0
+    assert lasting.restore_group("long") == b"long"
+
+
 def test_it_shares_a_store_with_the_broker_of_the_same_place(harness: Harness) -> None:
     harness.must_commit()
     assert harness.open_backend().shares_store_with(harness.open())

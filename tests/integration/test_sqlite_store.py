@@ -118,6 +118,18 @@ def test_tables_of_a_later_version_are_left_alone(path: Path) -> None:
         broker.publish([message()])
 
 
+def test_a_file_from_before_groups_gets_their_table(path: Path) -> None:
+    backend = SQLiteBackend(f"sqlite:///{path}", BackendOptions())
+    backend.store([StoredResult("kept", "SUCCESS", b"{}")])
+    backend.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE fastq_groups")
+        db.commit()
+    backend.save_group("g", b"group")
+    assert (backend.restore_group("g"), backend.fetch(["kept"])) == (b"group", [b"{}"])
+    backend.close()
+
+
 def test_a_publish_waits_for_the_lock_until_its_deadline(path: Path) -> None:
     broker = SQLiteBroker(f"sqlite:///{path}", BrokerOptions())
     broker.publish([message()])
@@ -281,10 +293,11 @@ def test_a_clock_that_was_set_forward_ends_no_lease(path: Path, monkeypatch: pyt
 # ---- results ----
 
 
-def test_turns_sweep_expired_results(path: Path) -> None:
+def test_turns_sweep_expired_results_and_groups(path: Path) -> None:
     url = f"sqlite:///{path}"
     broker, backend = SQLiteBroker(url, BrokerOptions()), SQLiteBackend(url, BackendOptions(expires=0.01))
     backend.store([StoredResult(new_id(), "SUCCESS", b"{}") for _ in range(5)])
+    backend.save_group("g", b"group")
     time.sleep(0.02)
     waker = Waker()
     consumer = broker.consumer(["q"], "w@here", waker, backend)
@@ -294,6 +307,7 @@ def test_turns_sweep_expired_results(path: Path) -> None:
     )
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM fastq_results").fetchone() == (3,)
+        assert db.execute("SELECT count(*) FROM fastq_groups").fetchone() == (0,)
     consumer.close()
     for each in (broker, backend):
         each.close()

@@ -47,6 +47,18 @@ class FlakyBackend(MemoryBackend):
         self.fail()
         yield from super().wait(*args)
 
+    def save_group(self, *args: Any) -> None:
+        self.fail()
+        super().save_group(*args)
+
+    def restore_group(self, group_id: str) -> bytes | None:
+        self.fail()
+        return super().restore_group(group_id)
+
+    def delete_group(self, group_id: str) -> None:
+        self.fail()
+        super().delete_group(group_id)
+
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -64,6 +76,18 @@ def test_calls_are_made_until_they_succeed(pauses: list[float]) -> None:
     backend.store([RESULT])
     assert pauses == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.3, 0.3])
     assert backend.fetch(["id-1"]) == [b"{}"]
+
+
+def test_groups_are_kept_with_retries_too(pauses: list[float]) -> None:
+    inner = FlakyBackend(1)
+    backend = RetryingBackend(inner, RetryOptions())
+    backend.save_group("g", b"group")
+    inner.failures = 1
+    assert backend.restore_group("g") == b"group"
+    inner.failures = 1
+    backend.delete_group("g")
+    assert backend.restore_group("g") is None
+    assert len(pauses) == 3
 
 
 def test_the_set_number_of_retries_is_the_last(pauses: list[float]) -> None:

@@ -76,13 +76,15 @@ def test_a_backend_of_another_name_shares_no_store() -> None:
 
 def test_storing_removes_what_has_expired() -> None:
     name = new_id()
-    MemoryBackend(f"memory://{name}", BackendOptions(expires=0.0)).store(
-        [StoredResult(new_id(), "FAILURE", b"") for _ in range(3)]
-    )
+    passing = MemoryBackend(f"memory://{name}", BackendOptions(expires=0.0))
+    passing.store([StoredResult(new_id(), "FAILURE", b"") for _ in range(3)])
+    passing.save_group("g", b"")
     backend = MemoryBackend(f"memory://{name}", BackendOptions())
     backend.store([StoredResult("kept", "SUCCESS", b"") for _ in range(2)])
     assert backend.cleanup() == 0
     assert backend.fetch(["kept"]) == [b""]
+    passing.save_group("g", b"")
+    assert backend.cleanup() == 1
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,11 @@ def result(prefix: str, task_id: str) -> str:
     return f"{prefix}celery-task-meta-{task_id}"
 
 
+def group(prefix: str, group_id: str) -> str:
+    """Celery's document of a saved group."""
+    return f"{prefix}celery-taskset-meta-{group_id}"
+
+
 def success(prefix: str, task_id: str) -> str:
     """SHA-1 of a SUCCESS document that does not show its state; results.lua makes the same name."""
     return f"{prefix}fastq:success:{task_id}"

@@ -76,6 +76,26 @@ def forget(db: sqlite3.Connection, task_ids: Iterable[str]) -> None:
     db.executemany(SQL["delete_result"], [key_of(task_id) for task_id in task_ids])
 
 
+def save_group(
+    db: sqlite3.Connection, group_id: str, document: bytes, options: BackendOptions, now: float
+) -> None:
+    """Keep what describes a group."""
+    db.execute(SQL["save_group"], (group_id, expiry_of("SUCCESS", options, now), document))
+
+
+def find_group(db: sqlite3.Connection, group_id: str, now: float) -> bytes | None:
+    """What describes a group, unless it has expired."""
+    row = db.execute(SQL["group"], (group_id, now)).fetchone()
+    return None if row is None else row[0]
+
+
+def delete_group(db: sqlite3.Connection, group_id: str) -> None:
+    """Delete what describes a group."""
+    db.execute(SQL["delete_group"], (group_id,))
+
+
 def sweep(db: sqlite3.Connection, now: float, limit: int) -> int:
-    """Delete results that have expired, at most *limit*; returns how many."""
-    return db.execute(SQL["delete_expired_results"], (now, limit)).rowcount
+    """Delete results and groups that have expired, at most *limit* of each; returns how many."""
+    return sum(
+        db.execute(SQL[f"delete_expired_{kind}"], (now, limit)).rowcount for kind in ("results", "groups")
+    )

@@ -3,7 +3,7 @@
 -- ---- the file ----
 
 -- name: is_created
-SELECT 1 FROM sqlite_master WHERE name = 'fastq_bindings'
+SELECT 1 FROM sqlite_master WHERE name = 'fastq_groups'
 
 -- name: schema_version
 SELECT value FROM fastq_counters WHERE name = 'schema'
@@ -243,4 +243,22 @@ DELETE FROM fastq_results WHERE hash = ? AND task_id = ?
 -- (now, limit)
 DELETE FROM fastq_results WHERE seq IN (
     SELECT seq FROM fastq_results WHERE expires <= ? ORDER BY expires LIMIT ?
+)
+
+-- name: save_group
+-- (group id, expires, document)
+INSERT OR REPLACE INTO fastq_groups VALUES (?, ?, ?)
+
+-- name: group
+-- (group id, now)
+SELECT document FROM fastq_groups WHERE group_id = ? AND (expires IS NULL OR expires > ?)
+
+-- name: delete_group
+-- (group id)
+DELETE FROM fastq_groups WHERE group_id = ?
+
+-- name: delete_expired_groups
+-- (now, limit)
+DELETE FROM fastq_groups WHERE group_id IN (
+    SELECT group_id FROM fastq_groups WHERE expires <= ? ORDER BY expires LIMIT ?
 )

@@ -61,6 +61,14 @@ CREATE TABLE IF NOT EXISTS fastq_results (
 CREATE INDEX IF NOT EXISTS fastq_results_hash ON fastq_results (hash);
 CREATE INDEX IF NOT EXISTS fastq_results_expires ON fastq_results (expires) WHERE expires IS NOT NULL;
 
+-- What describes each saved group.
+CREATE TABLE IF NOT EXISTS fastq_groups (
+    group_id TEXT PRIMARY KEY,
+    expires REAL,                      -- unix seconds; null: never
+    document BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS fastq_groups_expires ON fastq_groups (expires) WHERE expires IS NOT NULL;
+
 -- What exchanges bring to which queues. Those of a queue that is one worker's alone end with that worker.
 CREATE TABLE IF NOT EXISTS fastq_bindings (
     exchange TEXT NOT NULL,
