@@ -7,14 +7,18 @@ rule about states: a SUCCESS that is stored is never overwritten.
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from fastq.brokers.base import Broker, BrokerOptions
+
+
+SHORTEST_INTERVAL = 0.001  # seconds between two beats of a pulse
 
 
 # Named tuples, as `BrokerOptions` is, for the sake of every program's start.
@@ -52,6 +56,22 @@ class StoredResult(NamedTuple):
     reply_to: str | None = None  # the queue of who waits, for a backend that `sends_replies`
 
 
+class Pulse:
+    """A *call* that is due about every *interval* seconds while something is waited for."""
+
+    def __init__(self, call: Callable[[], object], interval: float) -> None:
+        self._call = call
+        # Between two beats there must be time to look for what is waited for.
+        self._interval = max(interval, SHORTEST_INTERVAL)
+        self.due = time.monotonic() + self._interval
+
+    def beat(self) -> None:
+        """Make the call if it is due."""
+        if time.monotonic() >= self.due:
+            self._call()
+            self.due = time.monotonic() + self._interval
+
+
 class Backend(ABC):
     """A place that keeps results. Safe over threads, forks and greenlets.
 
@@ -81,11 +101,15 @@ class Backend(ABC):
         """The documents of *task_ids*, in their order; None where there is none."""
 
     @abstractmethod
-    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+    def wait(
+        self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         """Yield (id, document) of each document that is there or arrives, as it does.
 
-        A task may come several times (STARTED, then SUCCESS). Ends after *timeout* seconds
-        in all (None: never); the caller stops it by closing the iterator.
+        What is there comes in the order of *task_ids*. A task may come several times (STARTED, then
+        SUCCESS). From a dict the caller may delete ids meanwhile, and they are not looked for any
+        more. *pulse* beats, however much or little arrives; what it raises ends the wait. Ends after
+        *timeout* seconds in all (None: never); the caller stops it by closing the iterator.
         """
 
     def save_group(self, group_id: str, document: bytes) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from fastq.backends.base import Backend, BackendOptions, StoredResult
+from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
 from fastq.brokers.base import Broker
 from fastq.brokers.memory import MemoryBroker
 from fastq.states import SUCCESS
@@ -83,7 +83,9 @@ class MemoryBackend(Backend):
             found = [self._store.find(task_id) for task_id in task_ids]
         return [None if each is None else each.document for each in found]
 
-    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+    def wait(
+        self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         until = None if timeout is None else time.monotonic() + timeout
         mailbox: queue.SimpleQueue[StoredResult] = queue.SimpleQueue()
         wanted = dict.fromkeys(task_ids)
@@ -94,12 +96,20 @@ class MemoryBackend(Backend):
                 self._store.waiting.setdefault(task_id, []).append(mailbox)
         try:
             while True:
-                left = None if until is None else max(until - time.monotonic(), 0.0)
+                now = time.monotonic()
+                left = None if until is None else max(until - now, 0.0)
+                pause = left
+                if pulse is not None and (left is None or pulse.due < now + left):
+                    pause = max(pulse.due - now, 0.0)
                 try:
-                    arrived = mailbox.get(timeout=left)
+                    arrived = mailbox.get(timeout=pause)
                 except queue.Empty:
-                    return
-                yield arrived.task_id, arrived.document
+                    if pause == left:
+                        return
+                else:
+                    yield arrived.task_id, arrived.document
+                if pulse is not None:
+                    pulse.beat()
         finally:
             self._leave(wanted, mailbox)
 

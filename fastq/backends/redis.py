@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastq._core.resp import Argument
-from fastq.backends.base import Backend, BackendOptions, StoredResult
+from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
 from fastq.backends.redis_waits import WaitHub
 from fastq.brokers.redis import keys
 from fastq.brokers.redis.connection import Connection, ConnectionPool
@@ -83,7 +83,9 @@ class RedisBackend(Backend):
 
         return self._pool.run(fetch_all, self._deadline)
 
-    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+    def wait(
+        self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         """Subscribe to the keys, then read them, then wait; all waiting threads share one connection."""
         if timeout is not None and timeout <= 0:
             found = zip(task_ids, self.fetch(list(task_ids)), strict=True)
@@ -92,7 +94,7 @@ class RedisBackend(Backend):
             # A hub from before a fork belongs to the parent, and its locks may be held for ever.
             self._pid = os.getpid()
             self._hub = WaitHub(self.endpoint, self.key_prefix, self._deadline, self.fetch)
-        return self._hub.wait(task_ids, timeout)
+        return self._hub.wait(task_ids, timeout, pulse)
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete the documents and what marks them as final."""

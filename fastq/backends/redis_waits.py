@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastq._core.resp import NO_REPLY, Packer
+from fastq.backends.base import Pulse
 from fastq.brokers.backoff import FIRST_BACKOFF, LAST_BACKOFF
 from fastq.brokers.redis.connection import Connection, ServerRefused, checked, connect
 from fastq.brokers.redis.endpoint import Endpoint
@@ -28,6 +29,8 @@ from fastq.exceptions import OperationalError
 IDS_PER_READ = 100
 # Channels that nobody waits for any more are left in batches: leaving one costs as much as waiting for it.
 CHANNELS_LEFT_AT_ONCE = 100
+# So many at once, when nobody else waits, are left by closing the connection: the server would confirm each.
+CHANNELS_LEFT_WITH_THE_CONNECTION = 1000
 # Seconds after which keys are read again: finds a dead connection, and results stored without a notice.
 LOOK_AGAIN = 10.0
 SEND_SECONDS = 5.0  # for a write of some kilobytes
@@ -39,14 +42,20 @@ Fetch = Callable[[Sequence[str]], list[bytes | None]]
 class Waiter:
     """What one call of `WaitHub.wait` waits for and what has come for it. All times are monotonic."""
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    def __init__(self, task_ids: Collection[str], prefix: str) -> None:
+        self._task_ids = task_ids  # those that are still to come, if it is a dict
+        self._prefix = prefix
+        self.names = self.open_names()  # every key that it has listened to
         self.unread: deque[str] = deque()  # to be subscribed to and read yet
         self.inbox: list[tuple[str, bytes]] = []
         self.generation = 0  # of the connection it uses
         self.asked_at: float | None = None  # when it sent the read whose reply is owed
         self.look_at = math.inf
         self.failing_since: float | None = None
+
+    def open_names(self) -> list[str]:
+        """The keys of the results that are still to come."""
+        return [self._prefix + task_id for task_id in self._task_ids]
 
 
 class WaitHub:
@@ -70,16 +79,21 @@ class WaitHub:
         self._subscribed: set[str] = set()
         self._unwanted: set[str] = set()
 
-    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+    def wait(
+        self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         """Yield (id, document) as `Backend.wait` says."""
         ends = math.inf if timeout is None else time.monotonic() + timeout
-        waiter = Waiter([self._prefix + task_id for task_id in task_ids])
+        waiter = Waiter(task_ids, self._prefix)
         try:
-            while (found := self._next(waiter, ends)) is not None:
+            while not self._must_poll:
+                found = self._next(waiter, ends if pulse is None else min(ends, pulse.due))
                 yield from found
-                if self._must_poll:
-                    yield from self._poll(list(task_ids), ends)
+                if pulse is not None:
+                    pulse.beat()
+                if not found and time.monotonic() >= ends:
                     return
+            yield from self._poll(task_ids, ends, pulse)
         finally:
             self._leave(waiter)
 
@@ -88,16 +102,16 @@ class WaitHub:
         with self._changed:
             self._drop()
 
-    def _next(self, waiter: Waiter, ends: float) -> list[tuple[str, bytes]] | None:
-        """What has come for *waiter*, as soon as there is something, or None at the time *ends*."""
+    def _next(self, waiter: Waiter, until: float) -> list[tuple[str, bytes]]:
+        """What has come for *waiter*, as soon as there is something; nothing at the time *until*."""
         with self._changed:
             while not waiter.inbox and not self._must_poll:
                 now = time.monotonic()
-                if now >= ends:
-                    return None
+                if now >= until:
+                    return []
                 if self._connection is not None:
                     self._attend(waiter, now)
-                pause = min(ends - now, LOOK_AGAIN)
+                pause = min(until - now, LOOK_AGAIN)
                 if self._is_led:
                     self._changed.wait(pause)
                 elif self._connection is None and now < self._retry_at:
@@ -107,17 +121,24 @@ class WaitHub:
             found, waiter.inbox = waiter.inbox, []
             return found
 
-    def _poll(self, task_ids: list[str], ends: float) -> Iterator[tuple[str, bytes]]:
+    def _poll(
+        self, task_ids: Collection[str], ends: float, pulse: Pulse | None
+    ) -> Iterator[tuple[str, bytes]]:
         """Look for results now and then; each document comes once for every change of it."""
         seen: dict[str, bytes] = {}
         pause = FIRST_POLL
         while time.monotonic() < ends:
-            for task_id, document in zip(task_ids, self._fetch(task_ids), strict=True):
+            wanted = list(task_ids)
+            for task_id, document in zip(wanted, self._fetch(wanted), strict=True):
                 if document is not None and seen.get(task_id) != document:
                     seen[task_id] = document
                     yield task_id, document
                     pause = FIRST_POLL
-            time.sleep(max(min(pause, ends - time.monotonic()), 0))
+            until = ends
+            if pulse is not None:
+                pulse.beat()
+                until = min(ends, pulse.due)
+            time.sleep(max(min(pause, until - time.monotonic()), 0))
             pause = min(pause * 2, LAST_POLL)
 
     # -- with the lock held ---------------------------------------------------------------------
@@ -183,14 +204,14 @@ class WaitHub:
         """Send what *waiter* has to ask next: its next hundred keys, or all of them again."""
         if waiter.generation != self._generation:
             waiter.generation = self._generation
-            waiter.unread = deque(waiter.names)
+            waiter.unread = deque(waiter.open_names())
             waiter.asked_at = None
         if waiter.asked_at is not None:
             if now - waiter.asked_at > LOOK_AGAIN:
                 self._fail(waiter, OperationalError(f"{self._endpoint.describe()} does not answer"))
             return
         if not waiter.unread and now >= waiter.look_at:
-            waiter.unread.extend(waiter.names)
+            waiter.unread.extend(waiter.open_names())
         if waiter.unread:
             names = [waiter.unread.popleft() for _ in range(min(len(waiter.unread), IDS_PER_READ))]
             waiter.asked_at = now
@@ -251,7 +272,9 @@ class WaitHub:
                         del self._waiters[name]
                         self._unwanted.add(name)
             self._unwanted &= self._subscribed
-            if len(self._unwanted) >= CHANNELS_LEFT_AT_ONCE and self._connection is not None:
+            if len(self._unwanted) >= CHANNELS_LEFT_WITH_THE_CONNECTION and not self._waiters:
+                self._drop()
+            elif len(self._unwanted) >= CHANNELS_LEFT_AT_ONCE and self._connection is not None:
                 packer = Packer()
                 packer.command("UNSUBSCRIBE", *self._unwanted)
                 self._subscribed -= self._unwanted

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from fastq.backends.base import Backend, RetryOptions, StoredResult
+from fastq.backends.base import Backend, Pulse, RetryOptions, StoredResult
 from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
@@ -42,14 +42,16 @@ class RetryingBackend(Backend):
         """As the backend itself."""
         return self._persist(lambda: self._inner.fetch(task_ids))
 
-    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+    def wait(
+        self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         """Wait anew after a fault, for what is left of *timeout*; what has come may come again."""
         ends = None if timeout is None else time.monotonic() + timeout
         pauses = self._pauses()
         while True:
             left = None if ends is None else max(ends - time.monotonic(), 0.0)
             try:
-                for found in self._inner.wait(task_ids, left):
+                for found in self._inner.wait(task_ids, left, pulse):
                     yield found
                     pauses = self._pauses()
                 return

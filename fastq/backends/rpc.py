@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastq import serialization
 from fastq._core.message import new_id
-from fastq.backends.base import Backend, BackendOptions, StoredResult
+from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
 from fastq.brokers.pool import Pool
 from fastq.brokers.rabbitmq.connection import Connection
 from fastq.brokers.rabbitmq.connector import Connector
@@ -155,7 +155,9 @@ class ReplyQueue:
                 self._look()
             return [self._find(task_id) for task_id in task_ids]
 
-    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
+    def wait(
+        self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         """Yield (id, document) as `Backend.wait` says."""
         ends = math.inf if timeout is None else time.monotonic() + timeout
         waiter = Waiter(task_ids)
@@ -165,10 +167,15 @@ class ReplyQueue:
                 if (document := self._find(task_id)) is not None:
                     waiter.inbox.append((task_id, document))
         try:
-            while (found := self._next(waiter, ends)) is not None:
+            while True:
+                found = self._next(waiter, ends if pulse is None else min(ends, pulse.due))
                 for task_id, document in found:
                     waiter.handed_out.add(task_id)
                     yield task_id, document
+                if pulse is not None:
+                    pulse.beat()
+                if not found and time.monotonic() >= ends:
+                    return
         finally:
             self._leave(waiter)
 
@@ -186,14 +193,14 @@ class ReplyQueue:
 
     # -- with the lock held -----------------------------------------------------------------
 
-    def _next(self, waiter: Waiter, ends: float) -> list[tuple[str, bytes]] | None:
-        """What has come for *waiter*, as soon as there is something, or None at the time *ends*."""
+    def _next(self, waiter: Waiter, until: float) -> list[tuple[str, bytes]]:
+        """What has come for *waiter*, as soon as there is something; nothing at the time *until*."""
         with self._changed:
             while not waiter.inbox:
                 now = time.monotonic()
-                if now >= ends:
-                    return None
-                pause = min(ends - now, LOOK_AGAIN)
+                if now >= until:
+                    return []
+                pause = min(until - now, LOOK_AGAIN)
                 if self._is_led:
                     self._changed.wait(pause)
                     continue
@@ -365,8 +372,10 @@ class RPCBackend(Backend):
         """The documents that have come to this process; of other clients' tasks it knows nothing."""
         return self._own().fetch(task_ids)
 
-    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
-        return self._own().wait(task_ids, timeout)
+    def wait(
+        self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        return self._own().wait(task_ids, timeout, pulse)
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Drop the documents that have come to this process."""

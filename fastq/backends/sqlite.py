@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 
-from fastq.backends.base import Backend, BackendOptions, StoredResult
+from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
 from fastq.brokers.base import Broker
 from fastq.brokers.sqlite import documents
 from fastq.brokers.sqlite.broker import SQLiteBroker
@@ -35,8 +35,10 @@ class SQLiteBackend(Backend):
             found = documents.find(db, task_ids, time.time())
         return [found[task_id][1] if task_id in found else None for task_id in task_ids]
 
-    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[tuple[str, bytes]]:
-        wanted = frozenset(task_ids)
+    def wait(
+        self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        wanted = task_ids if isinstance(task_ids, dict) else dict.fromkeys(task_ids)
         until = None if timeout is None else time.monotonic() + timeout
         seen = -1  # the newest result that was looked at
         active_at = time.monotonic()
@@ -45,12 +47,16 @@ class SQLiteBackend(Backend):
             if found:
                 yield from found
                 active_at = time.monotonic()
+            if pulse is not None:
+                pulse.beat()
             now = time.monotonic()
             pause = poll_interval(now - active_at)
             if until is not None:
                 pause = min(pause, until - now)
                 if pause <= 0.0:
                     return
+            if pulse is not None:
+                pause = max(min(pause, pulse.due - now), 0.0)
             time.sleep(pause)
 
     def _news(self, wanted: Collection[str], seen: int) -> tuple[int, list[tuple[str, bytes]]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from itertools import count, pairwise, takewhile
 
 import pytest
 from harness import PATIENCE, Harness
 
 from fastq._core.message import new_id
-from fastq.backends.base import Backend, StoredResult
+from fastq.backends.base import Backend, Pulse, StoredResult
 
 
 def success(task_id: str, document: bytes = b'{"status": "SUCCESS"}') -> StoredResult:
@@ -175,6 +176,63 @@ def test_wait_for_thousands(harness: Harness) -> None:
     found = collect(harness.open_backend(), task_ids, 1000)
     thread.join()
     assert sorted(found) == sorted((each, each.encode()) for each in task_ids)
+
+
+def test_wait_yields_what_is_there_in_the_order_asked(harness: Harness) -> None:
+    task_ids = [new_id() for _ in range(300)]
+    harness.open_backend().store([success(each, each.encode()) for each in sorted(task_ids)])
+    assert collect(harness.open_backend(), task_ids, 300) == [(each, each.encode()) for each in task_ids]
+
+
+def test_a_pulse_beats_while_nothing_arrives(harness: Harness) -> None:
+    beats: list[float] = []
+    pulse = Pulse(lambda: beats.append(time.monotonic()), 0.05)
+    began = time.monotonic()
+    assert list(harness.open_backend().wait([new_id()], 0.3, pulse)) == []
+    assert time.monotonic() - began >= 0.29
+    assert 2 <= len(beats) <= 6
+    assert all(later - earlier >= 0.045 for earlier, later in pairwise(beats))
+
+
+def test_a_pulse_beats_while_much_arrives(harness: Harness) -> None:
+    backend, task_id = harness.open_backend(), new_id()
+    beats: list[float] = []
+    pulse = Pulse(lambda: beats.append(time.monotonic()), 0.02)
+    with closing(backend.wait([task_id], PATIENCE, pulse)) as arriving:  # type: ignore[type-var]
+        for number in takewhile(lambda _: len(beats) < 3, count()):
+            backend.store([StoredResult(task_id, "STARTED", b"%d" % number)])
+            assert next(arriving)[0] == task_id
+
+
+def test_a_pulse_without_a_pause_leaves_time_to_look(harness: Harness) -> None:
+    backend, task_id = harness.open_backend(), new_id()
+    backend.store([success(task_id, b"A")])
+    arriving = backend.wait([task_id], PATIENCE, Pulse(lambda: None, 0.0))
+    assert next(arriving) == (task_id, b"A")
+
+
+def test_what_a_pulse_raises_ends_the_wait(harness: Harness) -> None:
+    def stop() -> None:
+        raise KeyError("enough")
+
+    backend, task_id = harness.open_backend(), new_id()
+    with pytest.raises(KeyError, match="enough"):
+        list(backend.wait([task_id], PATIENCE, Pulse(stop, 0.01)))
+    backend.store([success(task_id, b"A")])
+    assert collect(backend, [task_id], 1) == [(task_id, b"A")]
+
+
+def test_a_caller_may_delete_what_it_no_longer_wants(harness: Harness) -> None:
+    wanted = dict.fromkeys(new_id() for _ in range(250))
+    names, writer = list(wanted), harness.open_backend()
+    writer.store([success(each) for each in names[:200]])
+    with closing(harness.open_backend().wait(wanted, PATIENCE)) as arriving:  # type: ignore[type-var]
+        for _ in range(200):
+            del wanted[next(arriving)[0]]
+        writer.store([success(each) for each in names[200:]])
+        for _ in range(50):
+            del wanted[next(arriving)[0]]
+    assert wanted == {}
 
 
 def test_a_result_that_was_forgotten_and_came_again_is_seen(harness: Harness) -> None:

@@ -7,11 +7,13 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 from servers import RedisServer, free_port
+from worker_process import wait_until
 
-from fastq._core.message import Action, Message, Outcome
+from fastq._core.message import Action, Message, Outcome, new_id
 from fastq.backends.base import BackendOptions, StoredResult
 from fastq.backends.redis import RedisBackend
 from fastq.brokers.base import BrokerOptions
@@ -114,6 +116,50 @@ def test_many_threads_share_one_subscription(server: RedisServer, backend: Redis
         assert next(iter(backend.wait([f"t-{number % 20}-{number % 10}"], 5.0)))
     info = server.call("PUBSUB", "CHANNELS")
     assert len(info) < 110  # type: ignore[arg-type]
+
+
+def test_what_has_come_is_not_read_again(
+    server: RedisServer, backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastq.backends.redis_waits.LOOK_AGAIN", 0.05)
+    wanted = dict.fromkeys(new_id() for _ in range(500))
+    *done, last = wanted
+    backend.store([StoredResult(each, "SUCCESS", b"{}") for each in done])
+    with closing(backend.wait(wanted, 30.0)) as arriving:  # type: ignore[type-var]
+        for _ in done:
+            del wanted[next(arriving)[0]]
+        server.call("CONFIG", "RESETSTAT")
+        # Without a notice, so that only a further look finds it.
+        server.call("SET", backend.key_prefix + last, b"{}")
+        assert next(arriving) == (last, b"{}")
+    hits = server.call("INFO", "stats").decode().partition("keyspace_hits:")[2].split()[0]
+    assert int(hits) == 1
+
+
+def test_thousands_of_channels_are_left_by_closing_the_connection(
+    server: RedisServer, backend: RedisBackend
+) -> None:
+    task_ids = [new_id() for _ in range(1500)]
+    backend.store([StoredResult(each, "SUCCESS", b"{}") for each in task_ids])
+    for _ in range(2):  # and the next wait opens another
+        with closing(backend.wait(task_ids, 30.0)) as arriving:  # type: ignore[type-var]
+            assert [next(arriving)[0] for _ in task_ids] == task_ids
+            assert len(server.call("PUBSUB", "CHANNELS", backend.key_prefix + "*")) == 1500
+        wait_until(
+            lambda: not server.call("PUBSUB", "CHANNELS", backend.key_prefix + "*"), "the channels are left"
+        )
+
+
+def test_channels_are_left_while_others_wait(server: RedisServer, backend: RedisBackend) -> None:
+    task_ids = [new_id() for _ in range(1500)]
+    backend.store([StoredResult(each, "SUCCESS", b"{}") for each in task_ids])
+    with closing(backend.wait([task_ids[0], "to-come"], 30.0)) as other:  # type: ignore[type-var]
+        next(other)
+        with closing(backend.wait(task_ids, 30.0)) as arriving:  # type: ignore[type-var]
+            assert [next(arriving)[0] for _ in task_ids] == task_ids
+        backend.store([StoredResult("to-come", "SUCCESS", b"come")])
+        assert next(other) == ("to-come", b"come")
+        assert len(server.call("PUBSUB", "CHANNELS", backend.key_prefix + "*")) == 2
 
 
 def test_a_forked_child_waits_by_itself(backend: RedisBackend) -> None:
