@@ -106,6 +106,12 @@ cdef class FrameEncoder:
                 self._data, self._size = data, FIRST_BYTES
         return taken
 
+    def truncate(self, Py_ssize_t length):
+        """Drop what was appended since there were *length* bytes; `take` must not have been called since."""
+        if not 0 <= length <= self._used:
+            raise ValueError(f"there are {self._used} bytes, so {length} of them can't be kept")
+        self._used = length
+
     def heartbeat(self):
         """Append a heartbeat."""
         self._begin(AMQP_FRAME_HEARTBEAT, 0, 0)

@@ -308,11 +308,26 @@ cdef bytes _body(body, encoding):
         raise DecodeError(f"the body is not base64: {exc}") from None
 
 
+# What a v1 body says that v2 says in headers, and of which type it must be. A header may be written anew, also
+# by a broker that has no form for everything that JSON has.
+cdef dict V1_HEADERS = {
+    "eta": str, "expires": str, "retries": int, "timelimit": list, "taskset": str, "group": str, "group_index": int,
+}
+
+
+cdef bint _is_fit(value, type_) except -1:
+    if type_ is list:  # of numbers, or of nothing
+        return type(value) is list and all(each is None or _is_fit(each, int) for each in value)
+    if type_ is int:
+        return type(value) is float or (type(value) is int and -(1 << 63) <= value < 1 << 63)
+    return type(value) is type_
+
+
 def upgrade_v1(Message message, body) -> list:
     """Turn the v1 *message* whose decoded *body* is a map into v2, in place (§1.6).
 
-    Returns its v2 body, ``[args, kwargs, embed]``. Raises `DecodeError` when the map
-    does not name a task and an id.
+    Returns its v2 body, ``[args, kwargs, embed]``. Raises `DecodeError`, and leaves the
+    message as it is, when the map does not name a task and an id, or a field has a wrong type.
     """
     if not isinstance(body, dict):
         raise DecodeError("the message is of no known protocol: its headers name no task, its body is no map")
@@ -323,15 +338,19 @@ def upgrade_v1(Message message, body) -> list:
         raise DecodeError(f"the message names the task {task!r} and the id {task_id!r}; both must be strings")
     _check_unicode(task)
     _check_unicode(task_id)
+    fields = {name: body.get(name) for name in V1_HEADERS}
+    for name, value in fields.items():
+        if value is not None and not _is_fit(value, V1_HEADERS[name]):
+            raise DecodeError(f"{name!r} in the body is {value!r:.100}, which the header of that name can't be")
     message.task = task
     message.id = task_id
     message._headers = {
-        "eta": body.get("eta"),
-        "expires": body.get("expires"),
-        "retries": body.get("retries") or 0,
-        "timelimit": body.get("timelimit"),
-        "group": body.get("taskset") or body.get("group"),
-        "group_index": body.get("group_index"),
+        "eta": fields["eta"],
+        "expires": fields["expires"],
+        "retries": fields["retries"] or 0,
+        "timelimit": fields["timelimit"],
+        "group": fields["taskset"] or fields["group"],
+        "group_index": fields["group_index"],
         **message.all_headers(),
         "task": task,
         "id": task_id,

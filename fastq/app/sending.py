@@ -411,7 +411,7 @@ def retry_of(
         )
         for queue in queues
     ]
-    again[0].envelope()
+    app.broker.check(again[0])
     return again
 
 

@@ -170,6 +170,10 @@ class Broker(ABC):
         and one of them perhaps twice.
         """
 
+    def check(self, message: Message) -> None:
+        """Raise `EncodeError` if this broker could not carry *message*."""
+        message.envelope()
+
     @abstractmethod
     def consumer(
         self, queues: Sequence[str], worker: str, waker: Waker, backend: Backend | None = None

@@ -80,6 +80,9 @@ DEAD: dict[str, Callable[[], bytes]] = {
     "a body that does not match its content type": lambda: envelope(b"\x81\xa1"),
     "a body that was not compressed so": lambda: envelope(headers={"compression": "application/x-gzip"}),
     "a compression that nobody knows": lambda: envelope(headers={"compression": "application/x-unknown"}),
+    "an older protocol with an expiry of 70 bits": lambda: envelope(
+        b'{"task": "proj.add", "id": "i70", "args": [2, 3], "kwargs": {}, "expires": -1180591620717411303424}'
+    ).replace(b'"task": "proj.add", ', b""),
     "a body of a newer protocol": lambda: envelope(b'[[2, 3], {}, {}, {"new": 1}]', headers={"protocol": 3}),
     "arguments that are a map": lambda: envelope(b'[{"x": 2}, {}, {}]'),
     "keyword arguments that are a list": lambda: envelope(b"[[], [2, 3], {}]"),

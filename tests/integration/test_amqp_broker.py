@@ -17,7 +17,7 @@ from fastq.brokers.base import BrokerOptions, Consumer
 from fastq.brokers.rabbitmq.broker import RabbitMQBroker
 from fastq.brokers.rabbitmq.connection import connect
 from fastq.brokers.rabbitmq.endpoint import parse_endpoint
-from fastq.exceptions import OperationalError
+from fastq.exceptions import EncodeError, OperationalError
 from fastq.topology import Exchange, Queue
 from fastq.wakeup import Waker
 
@@ -131,6 +131,31 @@ def test_queues_are_declared_as_their_application_says(
     arguments = {"x-message-ttl": 60000, "x-max-priority": 4}
     assert call("queue.declare", queue=queue, durable=False, arguments=arguments).message_count == 1
     call("exchange.declare", exchange=exchange.name, type="topic", durable=False)
+
+
+def test_what_amqp_has_no_form_for_dies_with_the_reason_and_harms_nothing_else(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker
+) -> None:
+    broker = make()
+    broker.publish([message(queue), message(queue)])
+    consumer = broker.consumer([queue], "w1@host", waker)
+    first, second = take(consumer, 2)
+    odd, good = message(queue), message(queue)
+    odd.headers["huge"] = 2**70
+    assert consumer.turn([Outcome(first, follow=[odd, good]), Outcome(second)], 0, 0.0) == []
+    assert [each.message.id for each in take(consumer, 1)] == [good.id]
+    consumer.close()
+    dead = broker.find_dead(odd.id)
+    assert dead is not None and "'huge'" in dead.reason and dead.queue == queue
+    with pytest.raises(EncodeError, match="'huge'"):
+        broker.check(odd)
+    before, after = message(queue), message(queue)
+    with pytest.raises(EncodeError, match="'huge'"):
+        broker.publish([before, odd])
+    broker.publish([after])  # on the same connection, with nothing of the batch before it
+    consumer = broker.consumer([queue], "w1@host", waker)
+    assert {each.message.id for each in take(consumer, 2)} == {good.id, after.id}
+    consumer.close()
 
 
 def test_a_full_queue_that_refuses_messages_is_an_error(

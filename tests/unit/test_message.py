@@ -207,6 +207,24 @@ def test_what_is_of_no_protocol_raises_decode_error(body):
         upgrade_v1(v1({}), body)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"expires": -(2**70)},
+        {"eta": {"k" * 300: 1}},
+        {"retries": 2**64},
+        {"timelimit": [2**70, None]},
+        {"taskset": 5},
+        {"group_index": "0"},
+    ],
+)
+def test_a_v1_field_that_no_header_can_hold_leaves_the_message_as_it_came(field):
+    message = v1({})
+    with pytest.raises(DecodeError, match=next(iter(field))):
+        upgrade_v1(message, {"task": "t", "id": "i", **field})
+    assert (message.task, message.headers) == ("", {})
+
+
 # Plain values for another process
 
 

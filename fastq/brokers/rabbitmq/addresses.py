@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastq._core.amqp_encoder import FrameEncoder
 from fastq._core.message import Message
 from fastq.brokers.rabbitmq.delays import delayed_address
+from fastq.exceptions import EncodeError
 
 if TYPE_CHECKING:
     from fastq._core.amqp import Content
-    from fastq._core.amqp_encoder import FrameEncoder
 
 # Header: how often the message was redelivered, when it was last written. RabbitMQ's own flag adds one.
 REDELIVERED = "fastq-redelivered"
@@ -63,6 +64,29 @@ class Outgoing(NamedTuple):
             content_encoding=source.content_encoding,
             mandatory=self.must_arrive,
         )
+
+
+def carried(way: Outgoing) -> Outgoing:
+    """*way* if AMQP has a form for it; else one to the dead set, with the barest headers, that says why not."""
+    try:
+        way.write(FrameEncoder(), 1)
+        return way
+    except EncodeError as exc:
+        source, queue = way.source, way.routing_key
+        reason = f"RabbitMQ can't carry it: {exc}"
+        if queue == DEAD_SET and not way.exchange:
+            queue, reason = way.extra[DEAD_QUEUE], f"{way.extra[DEAD_REASON]}; {reason}"
+        names = {name: source.headers[name] for name in ("task", "id") if name in source.headers}
+        bare = Message(
+            names.get("task", ""),
+            names.get("id", ""),
+            names,
+            source.body,
+            queue=queue,
+            content_type=source.content_type,
+            content_encoding=source.content_encoding,
+        )
+        return to_dead_set(bare, queue, reason)
 
 
 def without_ours(headers: dict[str, Any]) -> dict[str, Any]:

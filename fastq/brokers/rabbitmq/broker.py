@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from fastq._core.amqp_encoder import FrameEncoder
 from fastq._core.message import Message
 from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
 from fastq.brokers.rabbitmq import dead
@@ -65,6 +66,10 @@ class RabbitMQBroker(Broker):
 
         if batches:
             self._run(send, deadline, retry_policy)
+
+    def check(self, message: Message) -> None:
+        """Write it as AMQP, whose headers can't hold all that JSON can."""
+        FrameEncoder().publish_message(1, message)
 
     def consumer(
         self, queues: Sequence[str], worker: str, waker: Waker, backend: Backend | None = None

@@ -26,6 +26,7 @@ from fastq.brokers.rabbitmq.addresses import (
     DUE,
     REDELIVERED,
     Outgoing,
+    carried,
     to_address,
     to_dead_set,
     to_queue,
@@ -39,7 +40,7 @@ from fastq.brokers.rabbitmq.declarations import of_queues
 from fastq.brokers.rabbitmq.delays import plain_address
 from fastq.brokers.rabbitmq.errors import NOT_IMPLEMENTED, ConnectionClosed
 from fastq.brokers.rabbitmq.sender import Sender
-from fastq.exceptions import OperationalError
+from fastq.exceptions import EncodeError, OperationalError
 
 if TYPE_CHECKING:
     from fastq.brokers.rabbitmq.session import Channel
@@ -328,7 +329,7 @@ class RabbitMQConsumer(Consumer):
             if outcome.action in FINAL and delivery.message is not None:
                 settled.append(self._copy_of(delivery))
         if published:
-            self._sender.send(published, self._patience)
+            self._send(published)
         self._return(returned)
         self._ack(done)
         self._remember(settled)
@@ -351,12 +352,19 @@ class RabbitMQConsumer(Consumer):
             count += 1
         return to_queue(source, queue, count)  # RETURN too, of what bears its count: it would get a flag
 
+    def _send(self, ways: Sequence[Outgoing]) -> None:
+        """Publish; what can't be written dies, and does not keep the others from being settled."""
+        try:
+            self._sender.send(ways, self._patience)
+        except EncodeError:
+            self._sender.send([carried(way) for way in ways], self._patience)
+
     def _source(self, delivery: Delivery) -> Message | Content:
         return delivery.message or self._broken[delivery.tag]
 
     def _move(self, connection: Connection, ways: Sequence[tuple[Delivery, Outgoing]]) -> None:
         """Send, then acknowledge, so that a message is rather in two places than in none."""
-        self._sender.send([way for _, way in ways], self._patience)
+        self._send([way for _, way in ways])
         self._ack([delivery for delivery, _ in ways])
         connection.flush(self._patience)
 

@@ -44,12 +44,18 @@ class Publisher:
         """Send *batch* and wait until RabbitMQ has all of it; returns what came back for want of a queue.
 
         Raises `OperationalError` when a queue refuses a message, or after *timeout* seconds;
-        then any of the messages may have been taken.
+        then any of the messages may have been taken. Raises `EncodeError`, and sends nothing, for one
+        that AMQP has no form for.
         """
         self._channel.returned.clear()
         encoder, number = self._connection.encoder, self._channel.number
-        for outgoing in batch:
-            outgoing.write(encoder, number)
+        mark = len(encoder)
+        try:
+            for outgoing in batch:
+                outgoing.write(encoder, number)
+        except BaseException:
+            encoder.truncate(mark)
+            raise
         self._sent += len(batch)
         self._connection.wait_until(self._is_confirmed, timeout, f"the confirmation of {len(batch)} messages")
         if self._channel.error is not None:
