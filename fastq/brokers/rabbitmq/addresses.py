@@ -76,15 +76,15 @@ def carried(way: Outgoing) -> Outgoing:
         reason = f"RabbitMQ can't carry it: {exc}"
         if queue == DEAD_SET and not way.exchange:
             queue, reason = way.extra[DEAD_QUEUE], f"{way.extra[DEAD_REASON]}; {reason}"
-        names = {name: source.headers[name] for name in ("task", "id") if name in source.headers}
+        names: dict[str, Any] = {name: source.headers.get(name, "") for name in ("task", "id")}
         bare = Message(
-            names.get("task", ""),
-            names.get("id", ""),
+            names["task"],
+            names["id"],
             names,
             source.body,
             queue=queue,
-            content_type=source.content_type,
-            content_encoding=source.content_encoding,
+            content_type=source.content_type or "",
+            content_encoding=source.content_encoding or "",
         )
         return to_dead_set(bare, queue, reason)
 
