@@ -443,17 +443,24 @@ class FastQ:
 
     def load_result(self, document: bytes) -> dict[str, Any]:
         """The map that a stored result document holds."""
-        document = serialization.unmark_compressed(document)
-        serializer = self.conf.result_serializer
-        if serializer == "json":
-            meta = json_loads(document)
-        else:
-            content_type, content_encoding = serialization.types_of(serializer)
-            accept = self._accepted("result_accept_content", "accept_content")
-            meta = serialization.loads(document, content_type, content_encoding, accept)
+        meta = self.load_document(document)
         if not isinstance(meta, dict) or "status" not in meta:
             raise DecodeError(f"the result document is not a map with a status: {document[:100]!r}")
         return meta
+
+    def dump_document(self, document: Any) -> bytes:
+        """*document* as the backend keeps it."""
+        return (self.result_encoder() or json_dumps)(document)
+
+    def load_document(self, document: bytes) -> Any:
+        """What a *document* that the backend keeps holds."""
+        document = serialization.unmark_compressed(document)
+        serializer = self.conf.result_serializer
+        if serializer == "json":
+            return json_loads(document)
+        content_type, content_encoding = serialization.types_of(serializer)
+        accept = self._accepted("result_accept_content", "accept_content")
+        return serialization.loads(document, content_type, content_encoding, accept)
 
     def dump_result(self, value: Any) -> Any:
         """*value* as a result document holds it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq.exceptions import ImproperlyConfigured
@@ -103,7 +103,7 @@ class Backend(ABC):
     @abstractmethod
     def wait(
         self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
-    ) -> Iterator[tuple[str, bytes]]:
+    ) -> Generator[tuple[str, bytes], None, None]:
         """Yield (id, document) of each document that is there or arrives, as it does.
 
         What is there comes in the order of *task_ids*. A task may come several times (STARTED, then

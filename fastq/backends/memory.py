@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from typing import NamedTuple
 
 from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
@@ -85,7 +85,7 @@ class MemoryBackend(Backend):
 
     def wait(
         self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
-    ) -> Iterator[tuple[str, bytes]]:
+    ) -> Generator[tuple[str, bytes], None, None]:
         until = None if timeout is None else time.monotonic() + timeout
         mailbox: queue.SimpleQueue[StoredResult] = queue.SimpleQueue()
         wanted = dict.fromkeys(task_ids)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastq._core.resp import Argument
 from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
-from fastq.backends.redis_waits import WaitHub
+from fastq.backends.redis_waits import IDS_PER_READ, WaitHub
 from fastq.brokers.redis import keys
 from fastq.brokers.redis.connection import Connection, ConnectionPool
 from fastq.brokers.redis.endpoint import Endpoint, parse_endpoint
@@ -85,16 +86,34 @@ class RedisBackend(Backend):
 
     def wait(
         self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
-    ) -> Iterator[tuple[str, bytes]]:
-        """Subscribe to the keys, then read them, then wait; all waiting threads share one connection."""
+    ) -> Generator[tuple[str, bytes], None, None]:
+        """Subscribe to the keys, then read them, then wait; all waiting threads share one connection.
+
+        Of many in a dict those that are there are read first: the others alone need a subscription.
+        """
+        ends = None if timeout is None else time.monotonic() + timeout
         if timeout is not None and timeout <= 0:
-            found = zip(task_ids, self.fetch(list(task_ids)), strict=True)
-            return iter([(task_id, document) for task_id, document in found if document is not None])
+            yield from self._present(task_ids, None)
+            return
+        if len(task_ids) > IDS_PER_READ and isinstance(task_ids, dict):
+            yield from self._present(task_ids, pulse)
         if self._hub is None or self._pid != os.getpid():
             # A hub from before a fork belongs to the parent, and its locks may be held for ever.
             self._pid = os.getpid()
             self._hub = WaitHub(self.endpoint, self.key_prefix, self._deadline, self.fetch)
-        return self._hub.wait(task_ids, timeout, pulse)
+        left = None if ends is None else max(ends - time.monotonic(), 0.0)
+        yield from self._hub.wait(task_ids, left, pulse)
+
+    def _present(self, task_ids: Collection[str], pulse: Pulse | None) -> Iterator[tuple[str, bytes]]:
+        """Yield (id, document) of each document that is there."""
+        asked = list(task_ids)
+        for start in range(0, len(asked), KEYS_PER_COMMAND):
+            block = asked[start : start + KEYS_PER_COMMAND]
+            for task_id, document in zip(block, self.fetch(block), strict=True):
+                if document is not None:
+                    yield task_id, document
+            if pulse is not None:
+                pulse.beat()
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete the documents and what marks them as final."""

@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,8 @@ from fastq.exceptions import OperationalError
 
 # Documents that one reply may hold: a server cuts off subscribers who leave too much unread.
 IDS_PER_READ = 100
+# Ids that are asked for at once when, as the last replies say, few have a document yet.
+MOST_IDS_PER_READ = 1000
 # Channels that nobody waits for any more are left in batches: leaving one costs as much as waiting for it.
 CHANNELS_LEFT_AT_ONCE = 100
 # So many at once, when nobody else waits, are left by closing the connection: the server would confirm each.
@@ -47,6 +49,7 @@ class Waiter:
         self._prefix = prefix
         self.names = self.open_names()  # every key that it has listened to
         self.unread: deque[str] = deque()  # to be subscribed to and read yet
+        self.at_once = IDS_PER_READ
         self.inbox: list[tuple[str, bytes]] = []
         self.generation = 0  # of the connection it uses
         self.asked_at: float | None = None  # when it sent the read whose reply is owed
@@ -81,7 +84,7 @@ class WaitHub:
 
     def wait(
         self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
-    ) -> Iterator[tuple[str, bytes]]:
+    ) -> Generator[tuple[str, bytes], None, None]:
         """Yield (id, document) as `Backend.wait` says."""
         ends = math.inf if timeout is None else time.monotonic() + timeout
         waiter = Waiter(task_ids, self._prefix)
@@ -204,6 +207,7 @@ class WaitHub:
         """Send what *waiter* has to ask next: its next hundred keys, or all of them again."""
         if waiter.generation != self._generation:
             waiter.generation = self._generation
+            waiter.at_once = IDS_PER_READ
             waiter.unread = deque(waiter.open_names())
             waiter.asked_at = None
         if waiter.asked_at is not None:
@@ -213,7 +217,7 @@ class WaitHub:
         if not waiter.unread and now >= waiter.look_at:
             waiter.unread.extend(waiter.open_names())
         if waiter.unread:
-            names = [waiter.unread.popleft() for _ in range(min(len(waiter.unread), IDS_PER_READ))]
+            names = [waiter.unread.popleft() for _ in range(min(len(waiter.unread), waiter.at_once))]
             waiter.asked_at = now
             waiter.look_at = now + LOOK_AGAIN
             self._ask(waiter, names)
@@ -250,9 +254,12 @@ class WaitHub:
             waiter, names = self._asked.popleft()
             waiter.asked_at = None
             waiter.failing_since = None
+            before = len(waiter.inbox)
             for name, document in zip(names, checked(reply), strict=True):
                 if document is not None:
                     waiter.inbox.append((name[len(self._prefix) :], document))
+            is_empty = len(waiter.inbox) == before
+            waiter.at_once = min(waiter.at_once * 2, MOST_IDS_PER_READ) if is_empty else IDS_PER_READ
         pushes: list[Any] = connection.replies.pushes
         for push in pushes:
             if push[0] == b"message":

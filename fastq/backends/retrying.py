@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from fastq.backends.base import Backend, Pulse, RetryOptions, StoredResult
@@ -44,7 +44,7 @@ class RetryingBackend(Backend):
 
     def wait(
         self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
-    ) -> Iterator[tuple[str, bytes]]:
+    ) -> Generator[tuple[str, bytes], None, None]:
         """Wait anew after a fault, for what is left of *timeout*; what has come may come again."""
         ends = None if timeout is None else time.monotonic() + timeout
         pauses = self._pauses()

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -157,7 +157,7 @@ class ReplyQueue:
 
     def wait(
         self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
-    ) -> Iterator[tuple[str, bytes]]:
+    ) -> Generator[tuple[str, bytes], None, None]:
         """Yield (id, document) as `Backend.wait` says."""
         ends = math.inf if timeout is None else time.monotonic() + timeout
         waiter = Waiter(task_ids)
@@ -374,7 +374,7 @@ class RPCBackend(Backend):
 
     def wait(
         self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
-    ) -> Iterator[tuple[str, bytes]]:
+    ) -> Generator[tuple[str, bytes], None, None]:
         return self._own().wait(task_ids, timeout, pulse)
 
     def forget(self, task_ids: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 
 from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
 from fastq.brokers.base import Broker
@@ -37,7 +37,7 @@ class SQLiteBackend(Backend):
 
     def wait(
         self, task_ids: Collection[str], timeout: float | None, pulse: Pulse | None = None
-    ) -> Iterator[tuple[str, bytes]]:
+    ) -> Generator[tuple[str, bytes], None, None]:
         wanted = task_ids if isinstance(task_ids, dict) else dict.fromkeys(task_ids)
         until = None if timeout is None else time.monotonic() + timeout
         seen = -1  # the newest result that was looked at

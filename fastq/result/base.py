@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastq.app.current import app_or_default
+from fastq.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
+    from fastq.backends.base import Backend
 
 
 class ResultBase:
@@ -22,6 +24,21 @@ class ResultBase:
     def members(self) -> Sequence[ResultBase] | None:
         """The results that this one consists of; None for that of one task."""
         return None
+
+    @property
+    def backend(self) -> Backend | None:
+        """Where it is kept."""
+        raise NotImplementedError
+
+    def stored_in(self) -> Backend:
+        """The backend. Raises `ImproperlyConfigured` if there is none."""
+        backend = self.backend
+        if backend is None:
+            raise ImproperlyConfigured(
+                f"the result of {self.id} is kept nowhere: no result backend is set; set result_backend, "
+                "to the broker's own URL for example"
+            )
+        return backend
 
     def as_tuple(self) -> Any:
         """The form in which a result travels: ``((id, parent's form), members' forms or None)`` (§5.2)."""
@@ -43,6 +60,50 @@ class ResultBase:
             made[id(node)] = ((node.id, made[id(node.parent)]), forms)
             stack.pop()
         return made[id(self)]
+
+
+def leaves(result: ResultBase) -> list[Any]:
+    """The results of single tasks that *result* consists of, in order; itself if it is one."""
+    found: list[ResultBase] = []
+    stack = [result]
+    while stack:
+        node = stack.pop()
+        members = node.members()
+        if members is None:
+            found.append(node)
+        else:
+            stack += reversed(members)
+    return found
+
+
+def lineage(result: ResultBase) -> list[Any]:
+    """The results of single tasks that *result* came after, the earliest first."""
+    line = []
+    node = result.parent
+    while node is not None:
+        line.append(node)
+        node = node.parent
+    return [leaf for node in reversed(line) for leaf in leaves(node)]
+
+
+def family(results: Iterable[ResultBase]) -> list[Any]:
+    """The results of single tasks among *results* and all that they came after, each once."""
+    found: list[ResultBase] = []
+    seen: set[int] = set()
+    stack = list(results)
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        members = node.members()
+        if members is None:
+            found.append(node)
+        else:
+            stack += members
+        if node.parent is not None:
+            stack.append(node.parent)
+    return found
 
 
 def result_from_tuple(travelled: Any, app: FastQ | None = None) -> Any:

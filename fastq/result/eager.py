@@ -19,6 +19,9 @@ class EagerResult(AsyncResult[R]):
 
     __slots__ = ()
 
+    supports_native_join = False
+    is_stored = False
+
     def __init__(
         self,
         id: str,
@@ -35,9 +38,10 @@ class EagerResult(AsyncResult[R]):
             "traceback": traceback,
             "children": [],
             "name": name,
+            "task_id": id,
         }
 
-    def _may_block(self) -> bool:
+    def may_block(self) -> bool:
         """Whether it would in a worker: a `delay` that eager mode has run here stands for such a task."""
         return bool(self.app.conf.task_always_eager)
 
@@ -46,8 +50,21 @@ class EagerResult(AsyncResult[R]):
 
     def revoke(self, *args: Any, **kwargs: Any) -> None:
         """Change the state to REVOKED."""
-        assert self._meta is not None
-        self._meta = self._meta | {"status": states.REVOKED, "result": TaskRevokedError("revoked")}
+        self._meta = self.known | {
+            "status": states.REVOKED,
+            "result": TaskRevokedError("revoked"),
+            "traceback": None,
+        }
+
+    def __copy__(self) -> EagerResult[R]:
+        kind, arguments = self.__reduce__()
+        copied: EagerResult[R] = kind(*arguments)
+        copied.app = self.app
+        return copied
+
+    def __reduce__(self) -> Any:
+        known = self.known
+        return type(self), (self.id, known["result"], known["status"], known["traceback"], known["name"])
 
     def __repr__(self) -> str:
         return f"<EagerResult: {self.id}>"

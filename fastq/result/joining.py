@@ -8,6 +8,8 @@ from contextvars import ContextVar
 
 from fastq._core.request import current_request
 
+# Whether tasks of this process's pool hold up others while they wait; greenlets don't.
+_blocks = True
 # What allow_join_result and denied_join_result say here; None: neither does.
 _may_join: ContextVar[bool | None] = ContextVar("fastq.may_join", default=None)
 
@@ -35,7 +37,18 @@ def denied_join_result() -> Iterator[None]:
 def may_wait() -> bool:
     """Whether code that runs here may wait for the results of what it sends."""
     said = _may_join.get()
-    return current_request() is None if said is None else said
+    return said if said is not None else not _blocks or current_request() is None
+
+
+def set_task_join_will_block(blocks: bool) -> None:
+    """Say whether a task that waits here holds up the others of its pool."""
+    global _blocks
+    _blocks = blocks
+
+
+def task_join_will_block() -> bool:
+    """Whether code that runs here is refused to wait for results."""
+    return not may_wait()
 
 
 def assert_will_not_block() -> None:

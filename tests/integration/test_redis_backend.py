@@ -125,7 +125,7 @@ def test_what_has_come_is_not_read_again(
     wanted = dict.fromkeys(new_id() for _ in range(500))
     *done, last = wanted
     backend.store([StoredResult(each, "SUCCESS", b"{}") for each in done])
-    with closing(backend.wait(wanted, 30.0)) as arriving:  # type: ignore[type-var]
+    with closing(backend.wait(wanted, 30.0)) as arriving:
         for _ in done:
             del wanted[next(arriving)[0]]
         server.call("CONFIG", "RESETSTAT")
@@ -142,7 +142,7 @@ def test_thousands_of_channels_are_left_by_closing_the_connection(
     task_ids = [new_id() for _ in range(1500)]
     backend.store([StoredResult(each, "SUCCESS", b"{}") for each in task_ids])
     for _ in range(2):  # and the next wait opens another
-        with closing(backend.wait(task_ids, 30.0)) as arriving:  # type: ignore[type-var]
+        with closing(backend.wait(task_ids, 30.0)) as arriving:
             assert [next(arriving)[0] for _ in task_ids] == task_ids
             assert len(server.call("PUBSUB", "CHANNELS", backend.key_prefix + "*")) == 1500
         wait_until(
@@ -153,9 +153,9 @@ def test_thousands_of_channels_are_left_by_closing_the_connection(
 def test_channels_are_left_while_others_wait(server: RedisServer, backend: RedisBackend) -> None:
     task_ids = [new_id() for _ in range(1500)]
     backend.store([StoredResult(each, "SUCCESS", b"{}") for each in task_ids])
-    with closing(backend.wait([task_ids[0], "to-come"], 30.0)) as other:  # type: ignore[type-var]
+    with closing(backend.wait([task_ids[0], "to-come"], 30.0)) as other:
         next(other)
-        with closing(backend.wait(task_ids, 30.0)) as arriving:  # type: ignore[type-var]
+        with closing(backend.wait(task_ids, 30.0)) as arriving:
             assert [next(arriving)[0] for _ in task_ids] == task_ids
         backend.store([StoredResult("to-come", "SUCCESS", b"come")])
         assert next(other) == ("to-come", b"come")

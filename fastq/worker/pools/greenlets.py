@@ -14,6 +14,7 @@ from gevent import monkey
 from gevent.event import Event
 
 from fastq.exceptions import SoftTimeLimitExceeded
+from fastq.result.joining import set_task_join_will_block
 from fastq.worker.pools.base import Pool, PoolOptions
 from fastq.worker.pools.coroutines import CoroutineLoop
 from fastq.worker.pools.mailbox import Mailbox
@@ -67,8 +68,9 @@ class GeventPool(Pool):
                 self._coroutines.stop()
 
     def start(self) -> None:
-        """Check that the standard library is patched."""
+        """Check that the standard library is patched, and let tasks wait for others."""
         check_patched()
+        set_task_join_will_block(False)
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         self._waiting.extend(deliveries)
