@@ -44,12 +44,24 @@ cdef class Delivery:
     cdef public bytes raw
 
 
+cdef class Effects:
+    cdef public list results
+    cdef public list parts
+    cdef public list chords
+    cdef public list extended
+    cdef public list groups
+    cdef public str joined
+    cpdef tuple to_tuple(self)
+
+
 cdef class Outcome:
     cdef public Delivery delivery
     cdef public int action
     cdef public str state
     cdef public bytes result
     cdef public list follow
+    cdef public Effects effects
+    cdef public bint is_open
     cdef public double until
     cdef public str reason
     cdef public double runtime
@@ -60,4 +72,5 @@ cdef Message new_message(str task, str id, dict headers, dict properties, bytes 
                          str content_encoding, str queue, str exchange, str routing_key, priority, due)
 cdef int check_address(task, task_id) except -1
 cpdef str new_id()
+cpdef str part_name(str task_id, index)
 cpdef Message decode_envelope(bytes raw)

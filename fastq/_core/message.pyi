@@ -71,6 +71,33 @@ class Delivery:
 
 def decode_delivery(raw: bytes, tag: Any, queue: str, redelivered: int = 0) -> Delivery: ...
 
+# Of `Effects`: (task id, state, document) and (group id, task id, index or None, member).
+_Result = tuple[str, str, bytes]
+_Part = tuple[str, str, int | None, bytes]
+
+@final
+class Effects:
+    results: list[_Result]
+    parts: list[_Part]
+    chords: list[tuple[str, int]]
+    extended: list[tuple[str, int, str]]
+    groups: list[tuple[str, bytes]]
+    joined: str | None
+    def __init__(
+        self,
+        *,
+        results: list[_Result] | None = None,
+        parts: list[_Part] | None = None,
+        chords: list[tuple[str, int]] | None = None,
+        extended: list[tuple[str, int, str]] | None = None,
+        groups: list[tuple[str, bytes]] | None = None,
+        joined: str | None = None,
+    ) -> None: ...
+    def to_tuple(self) -> tuple[Any, ...]: ...
+
+def effects_from_tuple(fields: tuple[Any, ...]) -> Effects: ...
+def part_name(task_id: str, index: int | None) -> str: ...
+
 @final
 class Outcome:
     delivery: Delivery
@@ -78,6 +105,8 @@ class Outcome:
     state: str | None
     result: bytes | None
     follow: list[Message] | None
+    effects: Effects | None
+    is_open: bool
     until: float
     reason: str | None
     runtime: float
@@ -89,6 +118,8 @@ class Outcome:
         state: str | None = None,
         result: bytes | None = None,
         follow: list[Message] | None = None,
+        effects: Effects | None = None,
+        is_open: bool = False,
         until: float = 0,
         reason: str | None = None,
         runtime: float = 0,

@@ -404,6 +404,53 @@ def decode_delivery(bytes raw, tag, str queue, uint32_t redelivered=0) -> Delive
 
 
 @cython.final
+cdef class Effects:
+    """What the end of a task does for the workflow that it is a part of, in the commit of its outcome (D5).
+
+    Each field is a list of tuples of plain values, as a rule empty.
+
+    *results*: further results, as (task id, state, document).
+    *parts*: members of chords that have ended, as (group id, task id, index or None, member); *member* is
+    the encoded ``[1, task id, state, result]`` (docs/PROTOCOL.md §5.4).
+    *chords*: chords that begin, as (group id, size). *extended*: those that grow, as (group id, by how many,
+    who says so), once for each of the latter.
+    *groups*: what describes groups, as (group id, document).
+
+    *joined* is the chord that ends with this outcome, or None: the outcome takes effect only if nobody has
+    ended that chord before.
+    """
+
+    def __init__(self, *, list results=None, list parts=None, list chords=None, list extended=None,
+                 list groups=None, str joined=None):
+        self.results = [] if results is None else results
+        self.parts = [] if parts is None else parts
+        self.chords = [] if chords is None else chords
+        self.extended = [] if extended is None else extended
+        self.groups = [] if groups is None else groups
+        self.joined = joined
+
+    cpdef tuple to_tuple(self):
+        """The fields, for `marshal`; `effects_from_tuple` is its inverse."""
+        return (self.results, self.parts, self.chords, self.extended, self.groups, self.joined)
+
+    def __repr__(self):
+        return f"<Effects {self.to_tuple()}>"
+
+
+def effects_from_tuple(tuple fields) -> Effects:
+    """The effects whose `Effects.to_tuple` gave *fields*."""
+    cdef Effects effects = Effects.__new__(Effects)
+    (effects.results, effects.parts, effects.chords, effects.extended, effects.groups,
+     effects.joined) = fields
+    return effects
+
+
+cpdef str part_name(str task_id, index):
+    """How a chord knows one of its parts, whose *index* may be None (§5.4)."""
+    return f"{task_id}:{'+inf' if index is None else index}"
+
+
+@cython.final
 @cython.freelist(256)
 cdef class Outcome:
     """What became of a delivery: how to settle it, and the effects that belong to its commit.
@@ -411,17 +458,22 @@ cdef class Outcome:
     *action* is an `Action`; `PARK` comes with *until* (unix seconds), `BURY` with *reason*.
     A delivery whose tag is None was settled before it ran: only the effects take place.
     *result* is the result document to store for the message's id (None: store nothing) and
-    *state* its state; *follow* lists messages to publish. *runtime* is in seconds, 0 if the
+    *state* its state; *follow* lists messages to publish, *effects* is an `Effects` or None.
+    *is_open* says that the message may name tasks to follow, and that what its end means for these is
+    still to be worked out, where code of the user's may run. *runtime* is in seconds, 0 if the
     task did not run.
     """
 
     def __init__(self, Delivery delivery, int action=ACK, *, str state=None, bytes result=None,
-                 list follow=None, double until=0, str reason=None, double runtime=0):
+                 list follow=None, Effects effects=None, bint is_open=False, double until=0, str reason=None,
+                 double runtime=0):
         self.delivery = delivery
         self.action = action
         self.state = state
         self.result = result
         self.follow = follow
+        self.effects = effects
+        self.is_open = is_open
         self.until = until
         self.reason = reason
         self.runtime = runtime
@@ -431,7 +483,8 @@ cdef class Outcome:
         cdef list follow = None
         if self.follow is not None:
             follow = [(<Message> message).to_tuple() for message in self.follow]
-        return (self.action, self.state, self.result, follow, self.until, self.reason, self.runtime)
+        return (self.action, self.state, self.result, follow, self.until, self.reason, self.runtime,
+                None if self.effects is None else self.effects.to_tuple(), self.is_open)
 
     def __repr__(self):
         return f"<Outcome {Action(self.action).name.lower()} {self.state} of {self.delivery!r}>"
@@ -442,6 +495,7 @@ def outcome_from_tuple(Delivery delivery, tuple fields) -> Outcome:
     cdef Outcome outcome = Outcome.__new__(Outcome)
     outcome.delivery = delivery
     (outcome.action, outcome.state, outcome.result, follow, outcome.until, outcome.reason,
-     outcome.runtime) = fields
+     outcome.runtime, effects, outcome.is_open) = fields
     outcome.follow = None if follow is None else [message_from_tuple(message) for message in follow]
+    outcome.effects = None if effects is None else effects_from_tuple(effects)
     return outcome

@@ -12,6 +12,7 @@ from fastq._core.codec import json_dumps
 from fastq._core.message import (
     Action,
     Delivery,
+    Effects,
     Message,
     Outcome,
     decode_delivery,
@@ -19,6 +20,7 @@ from fastq._core.message import (
     message_from_tuple,
     new_id,
     outcome_from_tuple,
+    part_name,
     upgrade_v1,
 )
 from fastq.exceptions import DecodeError
@@ -252,6 +254,27 @@ def test_an_outcome_survives_marshal():
     assert again.to_tuple() == outcome.to_tuple()
     assert again.delivery is delivery
     assert outcome_from_tuple(delivery, Outcome(delivery).to_tuple()).follow is None
+
+
+def test_effects_survive_marshal():
+    delivery = Delivery(make_message(), "tag", "celery")
+    effects = Effects(
+        results=[("t", "FAILURE", b"{}")],
+        parts=[("g", "t", 3, b"[]"), ("g", "u", None, b"[]")],
+        chords=[("h", 2)],
+        extended=[("g", 1, "t")],
+        groups=[("h", b"{}")],
+        joined="g",
+    )
+    outcome = Outcome(delivery, effects=effects, is_open=True)
+    again = outcome_from_tuple(delivery, marshal.loads(marshal.dumps(outcome.to_tuple())))
+    assert again.effects is not None and again.is_open
+    assert again.effects.to_tuple() == effects.to_tuple()
+    assert not outcome_from_tuple(delivery, Outcome(delivery).to_tuple()).is_open
+
+
+def test_parts_of_a_chord_are_named_as_in_celery():
+    assert [part_name("t", index) for index in (0, 12, None)] == ["t:0", "t:12", "t:+inf"]
 
 
 def test_each_says_what_it_is():
