@@ -5,7 +5,9 @@ from libc.string cimport memcmp, memcpy
 from libc.stdint cimport uint32_t
 cimport cython
 
-from fastq._core.message cimport ACK, BURY, PARK, REDELIVER, REQUEUE, RETURN, Delivery, Message, Outcome
+from fastq._core.message cimport (
+    ACK, BURY, PARK, REDELIVER, REQUEUE, RETURN, Delivery, Effects, Message, Outcome, part_name,
+)
 from fastq._core.resp cimport Packer
 
 from fastq._core.message import decode_delivery
@@ -45,6 +47,13 @@ def without_count(bytes raw) -> bytes:
     return b"{" + raw[raw.index(b",") + 1:]
 
 
+cdef bint _has_effects(list outcomes) except -1:
+    for outcome in outcomes:
+        if (<Outcome> outcome).effects is not None:
+            return True
+    return False
+
+
 @cython.final
 cdef class QueueKeys:
     """The keys of one queue that a turn touches, as bytes; *ready* has one list for each priority step."""
@@ -75,8 +84,10 @@ cdef class TurnCodec:
 
     *steps* are the priority steps, the first of them 0. *destination* gives the ready
     list and the schedule of any message as (list, delayed, step), all bytes. With
-    *result_prefix* None results are not stored; *ttl* and *failure_ttl* are whole
-    milliseconds as bytes, empty: kept for ever.
+    *result_prefix* None neither results nor effects are stored; *ttl* and *failure_ttl* are whole
+    milliseconds as bytes, empty: kept for ever. *chords* is how chords are kept: the prefix of their
+    keys, whether their parts are ordered, the milliseconds that they, and what describes their groups,
+    are kept, and those of a claim and of the mark of one that has ended; all bytes.
     """
 
     cdef dict held
@@ -89,6 +100,12 @@ cdef class TurnCodec:
     cdef int _max_redeliveries
     cdef bytes _ttl
     cdef bytes _failure_ttl
+    cdef tuple _chords
+    # Of the last request: the outcome that is not to be settled if a chord is told to be complete, by the
+    # chord's key and the name of its part.
+    cdef readonly dict lasts
+    # Of the last reply: the chords that are complete, as chords.lua tells them.
+    cdef readonly list told
     cdef bytes _constant
     cdef Py_ssize_t _constant_count
     cdef Packer _packer
@@ -96,8 +113,12 @@ cdef class TurnCodec:
     cdef double _now
 
     def __init__(self, bytes sha, bytes epoch, bytes leases, bytes turn, list queues, steps, destination, *,
-                 int max_redeliveries=3, bytes result_prefix=None, bytes ttl=b"", bytes failure_ttl=b""):
+                 int max_redeliveries=3, bytes result_prefix=None, bytes ttl=b"", bytes failure_ttl=b"",
+                 tuple chords=None):
         self.held = {}
+        self.lasts = {}
+        self.told = []
+        self._chords = chords
         self._queues = queues
         self._numbers = {(<QueueKeys> queue).name: number for number, queue in enumerate(queues)}
         self._steps = [b"%d" % step for step in steps]
@@ -148,17 +169,11 @@ cdef class TurnCodec:
         packer.put_number(1 if waits else 0)
         packer.put_number(rotation)
         self._count = self._constant_count + 6
+        self.lasts = {}
         if live:
-            if self._stores:
-                self._put_results(live)
-            self._put_acks(live)
-            for outcome in live:
-                if (<Outcome> outcome).action != RETURN:
-                    self._put_rest(<Outcome> outcome)
-            # Each goes in front of the one before it, so that they stand in their old order.
-            for outcome in reversed(live):
-                if (<Outcome> outcome).action == RETURN:
-                    self._put_rest(<Outcome> outcome)
+            if self._stores and _has_effects(live):
+                live = self._put_workflows(live)
+            self._put_outcomes(live)
         # Only now is the number of arguments known: write it right before them.
         header = b"*%d\r\n" % self._count
         begin = HEADROOM - PyBytes_GET_SIZE(header)
@@ -176,6 +191,128 @@ cdef class TurnCodec:
                 live.append(outcome)
         return live
 
+    cdef int _put_outcomes(self, list outcomes) except -1:
+        if self._stores:
+            self._put_results(outcomes)
+        self._put_acks(outcomes)
+        for outcome in outcomes:
+            if (<Outcome> outcome).action != RETURN:
+                self._put_rest(<Outcome> outcome)
+        # Each goes in front of the one before it, so that they stand in their old order.
+        for outcome in reversed(outcomes):
+            if (<Outcome> outcome).action == RETURN:
+                self._put_rest(<Outcome> outcome)
+        return 0
+
+    # -- workflows ------------------------------------------------------------------
+
+    cdef list _put_workflows(self, list outcomes):
+        """Put what depends on chords, and count their parts; returns those *outcomes* that are left."""
+        cdef Outcome outcome
+        cdef Effects effects
+        cdef dict groups = {}  # group id: its parts
+        cdef dict last = {}    # group id: the outcome of the last of these
+        cdef list rest = []
+        for outcome in outcomes:
+            if outcome.effects is not None:
+                for group_id, count, name in outcome.effects.extended:
+                    self._put_all((b"T", self._chord_key(group_id), count, name, self._chords[2]))
+        for outcome in outcomes:
+            effects = outcome.effects
+            if effects is not None and effects.joined is not None:
+                self._put_join(outcome)
+                continue
+            rest.append(outcome)
+            if effects is not None:
+                for part in effects.parts:
+                    groups.setdefault(part[0], []).append(part)
+                    last[part[0]] = outcome
+        if not groups:
+            return rest
+        for group_id, parts in groups.items():
+            self._put_parts(group_id, parts, last[group_id])
+        return self._put_conditional(rest, last)
+
+    cdef int _put_join(self, Outcome outcome) except -1:
+        """Put the outcome of a join: in vain if another was faster, or a chord around it is complete."""
+        cdef Effects effects = outcome.effects
+        cdef dict groups = {}
+        cdef bytes packed
+        cdef Py_ssize_t count
+        for part in effects.parts:
+            groups.setdefault(part[0], []).append(part)
+        for group_id, parts in groups.items():
+            self._put_parts(group_id, parts, outcome)
+        packed, count = self._packed(outcome)
+        if groups:
+            self._put_condition(list(groups), count + 4)
+        self._put_all((b"J", count, self._chord_key(effects.joined), self._chords[5]))
+        self._packer.put_raw(PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
+        self._count += count
+        return 0
+
+    cdef int _put_parts(self, str group_id, list parts, Outcome last) except -1:
+        _, is_ordered, ttl, group_ttl, claim, _ = self._chords
+        cdef bytes key = self._chord_key(group_id)
+        self._put_all((b"C", key, is_ordered, ttl, group_ttl, claim, len(parts)))
+        for _, task_id, index, member in parts:
+            name = part_name(task_id, index)
+            self._put_all(("+inf" if index is None else index, name, member))
+        self.lasts[key, name.encode()] = last
+        return 0
+
+    cdef list _put_conditional(self, list outcomes, dict last):
+        """Put outcomes that wait if a chord of theirs is complete; returns the others."""
+        cdef list others = []
+        cdef dict waiting = {}  # id of an outcome: its chords
+        cdef bytes packed
+        cdef Py_ssize_t count
+        for group_id, outcome in last.items():
+            waiting.setdefault(id(outcome), []).append(group_id)
+        for outcome in outcomes:
+            groups = waiting.get(id(outcome))
+            if groups is None:
+                others.append(outcome)
+                continue
+            packed, count = self._packed(<Outcome> outcome)
+            self._put_condition(groups, count)
+            self._packer.put_raw(PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
+            self._count += count
+        return others
+
+    cdef int _put_condition(self, list groups, Py_ssize_t count) except -1:
+        """Have *count* arguments passed over if one of *groups* is complete."""
+        self._put_all((b"I", count, len(groups)))
+        for group_id in groups:
+            self._put_all((self._chord_key(group_id),))
+        return 0
+
+    cdef tuple _packed(self, Outcome outcome):
+        """The records of *outcome*, and how many arguments these are."""
+        cdef Packer packer = self._packer
+        cdef Py_ssize_t count = self._count
+        self._packer, self._count = Packer(), 0
+        try:
+            self._put_outcomes([outcome])
+            return self._packer.take(), self._count
+        finally:
+            self._packer, self._count = packer, count
+
+    cdef bytes _chord_key(self, str group_id):
+        return <bytes> self._chords[0] + group_id.encode("utf-8", "surrogatepass")
+
+    cdef int _put_effects(self, Effects effects) except -1:
+        """What takes effect whether or not a chord is complete by it."""
+        for task_id, state, document in effects.results:
+            self._put_result(task_id, state, document)
+        for group_id, size in effects.chords:
+            self._put_all((b"K", self._chord_key(group_id), size, self._chords[2]))
+        for group_id, document in effects.groups:
+            self._put_all((b"V", self._chord_key(group_id), document, self._chords[3]))
+        return 0
+
+    # -- results and settlements --------------------------------------------------------
+
     cdef int _put_results(self, list outcomes) except -1:
         """Whoever was first to succeed is right: only a first SUCCESS may be written unseen."""
         cdef Packer packer = self._packer
@@ -187,12 +324,7 @@ cdef class TurnCodec:
             if outcome.delivery.redelivered == 0 and outcome.state == "SUCCESS":
                 plain.append(outcome)
                 continue
-            packer.put_bulk(b"G", 1)
-            packer.put(outcome.delivery.message.id)
-            packer.put(self._failure_ttl if outcome.state == "FAILURE" else self._ttl)
-            packer.put_bulk(b"1" if outcome.state == "SUCCESS" else b"0", 1)
-            packer.put(outcome.result)
-            self._count += 5
+            self._put_result(outcome.delivery.message.id, outcome.state, outcome.result)
         if plain:
             packer.put_bulk(b"R", 1)
             packer.put_number(len(plain))
@@ -201,6 +333,10 @@ cdef class TurnCodec:
                 packer.put(outcome.result)
             self._count += 2 + 2 * len(plain)
         return 0
+
+    cdef int _put_result(self, task_id, state, bytes document) except -1:
+        ttl = self._failure_ttl if state == "FAILURE" else self._ttl
+        return self._put_all((b"G", task_id, ttl, b"1" if state == "SUCCESS" else b"0", document))
 
     cdef int _put_acks(self, list outcomes) except -1:
         cdef Packer packer = self._packer
@@ -228,6 +364,8 @@ cdef class TurnCodec:
         if outcome.follow is not None:
             for message in outcome.follow:
                 self._put_message(<Message> message)
+        if outcome.effects is not None and self._stores:
+            self._put_effects(outcome.effects)
         if delivery.tag is None:
             return 0
         queue = <QueueKeys> self._queues[self._numbers[delivery.queue]]
@@ -277,21 +415,27 @@ cdef class TurnCodec:
         cdef Py_ssize_t colon = tag.find(b":")
         return 0 if colon < 0 else self._suffixes.index(tag[colon:])
 
-    def settled(self, outcomes) -> None:
-        """Forget the claims of *outcomes*: their turn took place."""
+    def settled(self, outcomes, waiting=()) -> None:
+        """Forget the claims of *outcomes*: their turn took place, but for those that are *waiting*."""
         cdef Outcome outcome
         for outcome in outcomes:
+            if waiting and outcome in waiting:
+                continue
             if self.held.get(outcome.delivery.tag) is outcome.delivery:
                 del self.held[outcome.delivery.tag]
 
     def deliveries(self, list reply, long long first_id) -> list:
-        """The deliveries in the *reply* to the turn that claimed from *first_id* on."""
+        """The deliveries in the *reply* to the turn that claimed from *first_id* on; chords go to `told`."""
         cdef list found = [], envelopes
         cdef Py_ssize_t at, number, steps = len(self._steps)
         cdef str queue
         cdef bytes raw, suffix, tag
+        self.told = []
         for at in range(2, len(reply), 2):
             number = reply[at]
+            if number < 0:
+                self.told.append(reply[at + 1])
+                continue
             envelopes = <list> reply[at + 1]
             queue = (<QueueKeys> self._queues[number // steps]).name
             suffix = <bytes> self._suffixes[number % steps]

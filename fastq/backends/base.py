@@ -37,6 +37,9 @@ class BackendOptions(NamedTuple):
     ssl: Mapping[str, Any] | bool = False  # redis_backend_use_ssl
     expires: float | None = 86400.0  # seconds that a result is kept, result_expires; None: for ever
     failure_expires: float | None = None  # the same for FAILURE; None: as `expires`
+    # Seconds that the state of a chord is kept without a change, result_chord_expires; None: for ever
+    chord_expires: float | None = 86400.0
+    join_timeout: float = 3.0  # seconds to read the parts of a chord, result_chord_join_timeout
     connect_timeout: float = 4.0  # seconds
     deadline: float = 5.0  # seconds for one call with all its retries
     app_name: str = "fastq"
@@ -72,6 +75,27 @@ class Pulse:
             self.due = time.monotonic() + self._interval
 
 
+class Part(NamedTuple):
+    """A member of a chord's header that has ended; `Effects.parts` holds tuples of the same shape."""
+
+    group_id: str
+    task_id: str
+    position: int | None  # where its result stands in the list that the body gets
+    member: bytes  # the encoded [1, task id, state, result] (§5.4)
+
+
+class CompleteChord(NamedTuple):
+    """What a store tells of a chord whose last part was counted: the caller is to join it."""
+
+    group_id: str
+    part: str  # the `part_name` of that last part
+    # Somebody else has it, who may have died: count the part again after a while, and do not join now.
+    is_taken: bool = False
+    # What `Backend.parts` would give, where it is at hand and not too large, and `Backend.restore_group`.
+    members: list[bytes] | None = None
+    described: bytes | None = None
+
+
 class Backend(ABC):
     """A place that keeps results. Safe over threads, forks and greenlets.
 
@@ -80,6 +104,8 @@ class Backend(ABC):
 
     # Whether it stores nothing, but sends results to the queue that each task's message names.
     sends_replies = False
+    # Whether it counts the parts of chords.
+    keeps_chords = False
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         self.url = url
@@ -128,6 +154,45 @@ class Backend(ABC):
         return ImproperlyConfigured(
             f"{self.description()} can't keep the results of a group: set result_backend to a store, "
             "redis:// for example"
+        )
+
+    def begin_chords(self, chords: Sequence[tuple[str, int]], deadline: float | None = None) -> None:
+        """Tell the size of *chords*, as (group id, size), of which some parts may have been counted already.
+
+        Comes before the last message of the header goes out, so that the last part finds it.
+        """
+        raise self._keeps_no_chords()
+
+    def extend_chords(self, extended: Sequence[tuple[str, int, str]], deadline: float | None = None) -> None:
+        """Add to the sizes of chords, as (group id, by how many, who says so), once for each of the last."""
+        raise self._keeps_no_chords()
+
+    def count_parts(self, parts: Sequence[Part], deadline: float | None = None) -> list[CompleteChord]:
+        """Count *parts* that have ended, each of them once however often it is told.
+
+        Returns the chords that are complete now and of which the last one of *parts* completes them.
+        That part then stands for the chord: who tells it again, until `end_chord`, gets the
+        same answer, and who tells any other part does not.
+        """
+        raise self._keeps_no_chords()
+
+    def parts(self, group_id: str, deadline: float | None = None) -> list[bytes] | None:
+        """The members of a chord by their index, those without one last; None: it has ended or is unknown."""
+        raise self._keeps_no_chords()
+
+    def end_chord(self, group_id: str, deadline: float | None = None) -> bool:
+        """Forget a chord that is joined, and count no more of its parts; whether nobody had done so."""
+        raise self._keeps_no_chords()
+
+    def check_chords(self) -> None:
+        """Raise `ImproperlyConfigured` if chords can't be kept here."""
+        if not self.keeps_chords:
+            raise self._keeps_no_chords()
+
+    def _keeps_no_chords(self) -> ImproperlyConfigured:
+        return ImproperlyConfigured(
+            f"{self.description()} can't count the parts of a chord, which a group has that is followed by a "
+            "task: set result_backend to a store that can, redis:// or sqlite:// for example"
         )
 
     @abstractmethod

@@ -8,7 +8,8 @@ import time
 from collections.abc import Collection, Generator, Sequence
 from typing import NamedTuple
 
-from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
+from fastq.backends.base import Backend, BackendOptions, CompleteChord, Part, Pulse, StoredResult
+from fastq.backends.memory_chords import Chords
 from fastq.brokers.base import Broker
 from fastq.brokers.memory import MemoryBroker
 from fastq.states import SUCCESS
@@ -32,6 +33,7 @@ class ResultStore:
         self.lock = threading.Lock()  # guards everything below
         self.results: dict[str, Stored] = {}  # by task id, oldest first
         self.groups: dict[str, Stored] = {}  # what describes them, by group id, oldest first
+        self.chords = Chords()
         self.waiting: dict[str, list[queue.SimpleQueue[StoredResult]]] = {}  # mailboxes by task id
 
     def find(self, task_id: str) -> StoredResult | None:
@@ -66,6 +68,8 @@ class ResultStore:
 
 class MemoryBackend(Backend):
     """Keeps results in this process."""
+
+    keeps_chords = True
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         super().__init__(url, options)
@@ -142,9 +146,29 @@ class MemoryBackend(Backend):
         with self._store.lock:
             self._store.groups.pop(group_id, None)
 
+    def begin_chords(self, chords: Sequence[tuple[str, int]], deadline: float | None = None) -> None:
+        with self._store.lock:
+            self._store.chords.begin(chords, self.options.chord_expires)
+
+    def extend_chords(self, extended: Sequence[tuple[str, int, str]], deadline: float | None = None) -> None:
+        with self._store.lock:
+            self._store.chords.extend(extended, self.options.chord_expires)
+
+    def count_parts(self, parts: Sequence[Part], deadline: float | None = None) -> list[CompleteChord]:
+        with self._store.lock:
+            return self._store.chords.count(parts, self.options.chord_expires)
+
+    def parts(self, group_id: str, deadline: float | None = None) -> list[bytes] | None:
+        with self._store.lock:
+            return self._store.chords.members(group_id)
+
+    def end_chord(self, group_id: str, deadline: float | None = None) -> bool:
+        with self._store.lock:
+            return self._store.chords.end(group_id)
+
     def cleanup(self) -> int:
         with self._store.lock:
-            swept = 0
+            swept = self._store.chords.sweep()
             for kept in (self._store.results, self._store.groups):
                 expired = [each for each, stored in kept.items() if has_expired(stored)]
                 for each in expired:

@@ -8,9 +8,10 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastq._core.resp import Argument
-from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
+from fastq.backends.base import Backend, BackendOptions, CompleteChord, Part, Pulse, StoredResult
 from fastq.backends.redis_waits import IDS_PER_READ, WaitHub
 from fastq.brokers.redis import keys
+from fastq.brokers.redis.chords import keeping
 from fastq.brokers.redis.connection import Connection, ConnectionPool
 from fastq.brokers.redis.endpoint import Endpoint, parse_endpoint
 from fastq.brokers.retry_policy import policy_from
@@ -30,6 +31,8 @@ RETRIES = {"max_retries": 20, "interval_start": 0}
 class RedisBackend(Backend):
     """Results in a Redis database; the server forgets them when they expire."""
 
+    keeps_chords = True
+
     def __init__(self, url: str, options: BackendOptions) -> None:
         super().__init__(url, options)
         self.endpoint = parse_endpoint(url, options.transport_options, options.ssl, options.connect_timeout)
@@ -39,6 +42,7 @@ class RedisBackend(Backend):
         self.key_prefix = keys.result(prefix, "")
         self._group_prefix = keys.group(prefix, "")
         self._mark_prefix = keys.success(prefix, "")
+        self.chords = keeping(self._group_prefix, options)
         given = options.transport_options.get("retry_policy")
         policy = None
         if given is not None:
@@ -140,6 +144,44 @@ class RedisBackend(Backend):
     def delete_group(self, group_id: str) -> None:
         """Delete that key."""
         self._call("DEL", self._group_prefix + group_id)
+
+    def begin_chords(self, chords: Sequence[tuple[str, int]], deadline: float | None = None) -> None:
+        """Write Celery's keys of their sizes."""
+        self._tell(self.chords.began(chords), deadline)
+
+    def extend_chords(self, extended: Sequence[tuple[str, int, str]], deadline: float | None = None) -> None:
+        """Add to Celery's keys of what comes to their sizes."""
+        self._tell(self.chords.extended(extended), deadline)
+
+    def count_parts(self, parts: Sequence[Part], deadline: float | None = None) -> list[CompleteChord]:
+        """Count in one script; repeating it is harmless."""
+        told = self._tell(self.chords.counted(parts), deadline)
+        return [self.chords.told(what) for number, what in zip(told[::2], told[1::2], strict=True) if number]
+
+    def parts(self, group_id: str, deadline: float | None = None) -> list[bytes] | None:
+        """Read Celery's key of them."""
+        key = self.chords.key(group_id)
+        read = ("ZRANGE" if self.chords.is_ordered == b"1" else "LRANGE", key + b".j", 0, -1)
+
+        def read_all(connection: Connection, timeout: float) -> list[bytes] | None:
+            owner, members = connection.transact([("GET", key + b".c"), read], timeout)
+            return None if owner == b"done" or not members else members
+
+        return self._pool.run(read_all, self._deadline if deadline is None else deadline)
+
+    def end_chord(self, group_id: str, deadline: float | None = None) -> bool:
+        """Delete all of its keys but the mark that it has ended."""
+        return bool(self._tell(self.chords.ended(group_id), deadline)[-1])
+
+    def _tell(self, records: list[Argument], deadline: float | None) -> list[Any]:
+        """Have *records* carried out by workflow.lua."""
+        from fastq.brokers.redis.scripts import run_script
+
+        def call(connection: Connection, timeout: float) -> list[Any]:
+            told: list[Any] = run_script(connection, "workflow.lua", [], records, timeout)
+            return told
+
+        return self._pool.run(call, self._deadline if deadline is None else deadline)
 
     def _call(self, *arguments: Argument) -> Any:
         return self._pool.run(

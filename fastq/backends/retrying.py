@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from fastq.backends.base import Backend, Pulse, RetryOptions, StoredResult
+from fastq.backends.base import Backend, CompleteChord, Part, Pulse, RetryOptions, StoredResult
 from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class RetryingBackend(Backend):
         super().__init__(inner.url, inner.options)
         self._inner = inner
         self.sends_replies = inner.sends_replies
+        self.keeps_chords = inner.keeps_chords
         self._retries = retries
 
     def without_retries(self) -> Backend:
@@ -73,6 +74,26 @@ class RetryingBackend(Backend):
     def delete_group(self, group_id: str) -> None:
         """As the backend itself."""
         self._persist(lambda: self._inner.delete_group(group_id))
+
+    def begin_chords(self, chords: Sequence[tuple[str, int]], deadline: float | None = None) -> None:
+        """As the backend itself."""
+        self._persist(lambda: self._inner.begin_chords(chords, deadline))
+
+    def extend_chords(self, extended: Sequence[tuple[str, int, str]], deadline: float | None = None) -> None:
+        """As the backend itself."""
+        self._persist(lambda: self._inner.extend_chords(extended, deadline))
+
+    def count_parts(self, parts: Sequence[Part], deadline: float | None = None) -> list[CompleteChord]:
+        """As the backend itself."""
+        return self._persist(lambda: self._inner.count_parts(parts, deadline))
+
+    def parts(self, group_id: str, deadline: float | None = None) -> list[bytes] | None:
+        """As the backend itself."""
+        return self._persist(lambda: self._inner.parts(group_id, deadline))
+
+    def end_chord(self, group_id: str, deadline: float | None = None) -> bool:
+        """As the backend itself."""
+        return self._persist(lambda: self._inner.end_chord(group_id, deadline))
 
     def cleanup(self) -> int:
         """As the backend itself."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Generator, Sequence
 
-from fastq.backends.base import Backend, BackendOptions, Pulse, StoredResult
+from fastq.backends.base import Backend, BackendOptions, CompleteChord, Part, Pulse, StoredResult
 from fastq.brokers.base import Broker
-from fastq.brokers.sqlite import documents
+from fastq.brokers.sqlite import chords, documents
 from fastq.brokers.sqlite.broker import SQLiteBroker
 from fastq.brokers.sqlite.store import Store, database_path, poll_interval
 
@@ -20,6 +20,8 @@ SWEEP_AT_ONCE = 1000
 
 class SQLiteBackend(Backend):
     """Keeps result documents in one SQLite file. Waiters look at a counter in it, ever less often."""
+
+    keeps_chords = True
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         super().__init__(url, options)
@@ -89,6 +91,26 @@ class SQLiteBackend(Backend):
     def delete_group(self, group_id: str) -> None:
         with self._store.writing() as db:
             documents.delete_group(db, group_id)
+
+    def begin_chords(self, begun: Sequence[tuple[str, int]], deadline: float | None = None) -> None:
+        with self._store.writing(deadline) as db:
+            chords.begin(db, begun, self.options, time.time())
+
+    def extend_chords(self, extended: Sequence[tuple[str, int, str]], deadline: float | None = None) -> None:
+        with self._store.writing(deadline) as db:
+            chords.extend(db, extended, self.options, time.time())
+
+    def count_parts(self, parts: Sequence[Part], deadline: float | None = None) -> list[CompleteChord]:
+        with self._store.writing(deadline) as db:
+            return chords.count(db, parts, self.options, time.time())
+
+    def parts(self, group_id: str, deadline: float | None = None) -> list[bytes] | None:
+        with self._store.lent() as db:
+            return chords.members(db, group_id)
+
+    def end_chord(self, group_id: str, deadline: float | None = None) -> bool:
+        with self._store.writing(deadline) as db:
+            return chords.end(db, group_id, time.time())
 
     def cleanup(self) -> int:
         total = 0

@@ -18,7 +18,7 @@ from fastq.topology import Queue
 
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Message, Outcome
-    from fastq.backends.base import Backend
+    from fastq.backends.base import Backend, CompleteChord
     from fastq.brokers.failover import Strategy
     from fastq.brokers.retry_policy import RetryPolicy
     from fastq.wakeup import Waker
@@ -97,9 +97,14 @@ class Consumer(ABC):
 
         Returns as soon as there is one delivery, when the `Waker` is set, or at the timeout;
         *room* 0 only settles. Each outcome takes effect whole or not at all: its action, the
-        messages of `follow`, and its result when this consumer commits results. An outcome
-        whose claim was lost (the lease ran out and others hold it now) has no effect at all
+        messages of `follow`, and when this consumer commits results its result and `effects`. An
+        outcome whose claim was lost (the lease ran out and others hold it now) has no effect at all
         and is listed in `lost`. Renews the lease.
+
+        Of an outcome that completes a chord, which the last of several here that belong to it does, only
+        the parts are counted: it is listed in `completed`, maybe by a later call, and waits to be given
+        again, behind the outcome that joins the chord. To give it before that has no other effect than
+        to be told once more. An outcome that joins a chord which has ended already has no effect.
         """
 
     @abstractmethod
@@ -134,6 +139,9 @@ class Consumer(ABC):
     # be called again for the same ones.
     before_burial: Callable[[Sequence[tuple[Delivery, str]]], bool] | None = None
     lost: list[Delivery]  # deliveries whose claim was lost since the caller last emptied the list
+    # Of a consumer that commits results: outcomes that a turn has not settled, since the caller last
+    # emptied the list, each with its chord.
+    completed: list[tuple[Outcome, CompleteChord]]
     commits_results: bool  # whether `turn` stores Outcome.result with the settlement (D5)
     is_connected: bool
 

@@ -19,6 +19,7 @@ from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, Que
 from fastq.brokers.exchanges import Bound, Stored, bindings_of
 from fastq.brokers.memory_store import Claim, Dead, Item, MemoryStore, Waiting, Worker, open_store
 from fastq.brokers.redelivery import NO_LIMIT
+from fastq.brokers.workflows import settle_chords
 from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class MemoryConsumer(Consumer):
     ) -> None:
         """With a *backend* results are stored under the same lock."""
         self.lost = []
+        self.completed = []
         self.commits_results = backend is not None
         self._store = store
         self._options = options
@@ -189,6 +191,10 @@ class MemoryConsumer(Consumer):
         may_bury = self._tell_of_burials()
         with store.lock:
             self._renew()
+            if self._backend is not None and any(outcome.effects for outcome in outcomes):
+                held = [each for each in outcomes if self._is_held(each)]
+                outcomes, complete = settle_chords(held, self._backend)
+                self.completed += complete
             for outcome in outcomes:
                 if outcome.action != Action.RETURN:
                     self._settle(outcome)
@@ -229,6 +235,9 @@ class MemoryConsumer(Consumer):
                 self._store.bind(exchange, bound)
         self._worker.lease_until = time.monotonic() + self._options.lease
 
+    def _is_held(self, outcome: Outcome) -> bool:
+        return outcome.delivery.tag is None or outcome.delivery.tag in self._worker.claims
+
     def _settle(self, outcome: Outcome) -> None:
         claim = None
         if outcome.delivery.tag is not None:
@@ -241,6 +250,11 @@ class MemoryConsumer(Consumer):
         finished = outcome.delivery.message
         if self._backend is not None and outcome.result is not None and finished is not None:
             self._backend.store([StoredResult(finished.id, outcome.state or "", outcome.result)])
+        if self._backend is not None and outcome.effects is not None:
+            self._backend.store([StoredResult(*further) for further in outcome.effects.results])
+            self._backend.begin_chords(outcome.effects.chords)
+            for group_id, document in outcome.effects.groups:
+                self._backend.save_group(group_id, document)
         if claim is not None:
             self._move(claim.item, outcome, now)
 

@@ -118,12 +118,13 @@ def test_tables_of_a_later_version_are_left_alone(path: Path) -> None:
         broker.publish([message()])
 
 
-def test_a_file_from_before_groups_gets_their_table(path: Path) -> None:
+def test_a_file_from_before_workflows_gets_their_tables(path: Path) -> None:
     backend = SQLiteBackend(f"sqlite:///{path}", BackendOptions())
     backend.store([StoredResult("kept", "SUCCESS", b"{}")])
     backend.close()
     with closing(sqlite3.connect(path)) as db:
-        db.execute("DROP TABLE fastq_groups")
+        for later in ("fastq_groups", "fastq_chords", "fastq_parts"):
+            db.execute(f"DROP TABLE {later}")
         db.commit()
     backend.save_group("g", b"group")
     assert (backend.restore_group("g"), backend.fetch(["kept"])) == (b"group", [b"{}"])

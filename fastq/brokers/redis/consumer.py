@@ -26,6 +26,7 @@ from fastq.brokers.redis.servers import Servers
 from fastq.exceptions import ImproperlyConfigured, OperationalError
 
 if TYPE_CHECKING:
+    from fastq.backends.base import CompleteChord
     from fastq.backends.redis import RedisBackend
     from fastq.wakeup import Waker
 
@@ -57,6 +58,9 @@ class Posted(NamedTuple):
     renews: bool
     is_ours: bool  # the caller of `turn` has handed over its outcomes, and does not give them again
     request: bytes
+    lasts: dict[
+        tuple[bytes, bytes], Outcome
+    ]  # which is not settled if a chord is complete: `TurnCodec.lasts`
 
 
 class RedisConsumer(Consumer):
@@ -75,6 +79,7 @@ class RedisConsumer(Consumer):
     ) -> None:
         """*publications* gives the commands that send a message without a queue."""
         self.lost: list[Delivery] = []
+        self.completed: list[tuple[Outcome, CompleteChord]] = []
         self.commits_results = backend is not None
         self._servers = servers
         self._layout = layout
@@ -275,7 +280,8 @@ class RedisConsumer(Consumer):
         self._turns += 1
         # A copy: the caller may add to its list what ends before the reply is known to be lost.
         held = tuple(outcomes)
-        posted = Posted(self._number, held, asked, self._next_id, waits, renews, is_ours, request)
+        lasts = self._codec.lasts
+        posted = Posted(self._number, held, asked, self._next_id, waits, renews, is_ours, request, lasts)
         self._posted.append(posted)
         self._next_id += asked
         connection.send(request, self._patience)
@@ -291,15 +297,26 @@ class RedisConsumer(Consumer):
         self._posted.popleft()
         if posted.renews:
             self._renew_at = now + self._options.lease / 6
-        self._codec.settled(posted.outcomes)
+        found = self._codec.deliveries(reply, posted.first_id)
+        self._codec.settled(posted.outcomes, self._completed_by(posted))
         if not posted.is_ours:
             self._committed += posted.outcomes
-        found = self._codec.deliveries(reply, posted.first_id)
         self._is_quiet = posted.waits and posted.asked > len(found) and self._is_tracked
         self._due_at = now + reply[1] / 1000 if reply[1] >= 0 else math.inf
         if posted.asked > 0:
             self._plan_look(bool(found), now)
         return found
+
+    def _completed_by(self, posted: Posted) -> list[Outcome]:
+        """The outcomes that the turn just read leaves as they are, since they complete a chord."""
+        waiting = []
+        if self._codec.told:
+            assert self._backend is not None
+            for told in self._codec.told:
+                outcome = posted.lasts[told[0], told[1]]
+                waiting.append(outcome)
+                self.completed.append((outcome, self._backend.chords.told(told)))
+        return waiting
 
     def _plan_look(self, has_found: bool, now: float) -> None:
         """Keep looks that find nothing apart."""
@@ -433,6 +450,7 @@ class RedisConsumer(Consumer):
                 "result_prefix": self._backend.key_prefix.encode(),
                 "ttl": self._backend.ttl("SUCCESS"),
                 "failure_ttl": self._backend.ttl("FAILURE"),
+                "chords": tuple(self._backend.chords),
             }
         self._codec = TurnCodec(
             script("turn.lua").sha,
@@ -541,13 +559,34 @@ class RedisConsumer(Consumer):
             self._register(connection)
             return
         for each in self._posted:
+            # What completed a chord, as the reply has told, is given once more.
+            waiting = list(each.outcomes)
             if int(found[0]) >= each.number:
-                self._codec.settled(each.outcomes)
-                self._committed.extend(() if each.is_ours else each.outcomes)
-            elif each.is_ours:
-                self._owed.extend(each.outcomes)
+                waiting = self._left_waiting(connection, each, set().union(*found[1:]))
+                self._codec.settled(each.outcomes, waiting)
+                done = (
+                    () if each.is_ours else [outcome for outcome in each.outcomes if outcome not in waiting]
+                )
+                self._committed.extend(done)
+            if each.is_ours:
+                self._owed.extend(waiting)
         self._posted.clear()
         self._reconcile(connection, found[1:])
+
+    def _left_waiting(self, connection: Connection, posted: Posted, claimed: set[bytes]) -> list[Outcome]:
+        """The outcomes that a turn, which took place, did not settle, since they complete a chord."""
+        waiting = []
+        for (key, name), outcome in posted.lasts.items():
+            if outcome in waiting:
+                continue
+            if outcome.delivery.tag is not None:
+                stays = outcome.delivery.tag in claimed
+            else:
+                owner = connection.call("GET", key + b".c", timeout=self._patience)
+                stays = owner == b"fastq:" + name
+            if stays:
+                waiting.append(outcome)
+        return waiting
 
     def _reconcile(self, connection: Connection, claimed: list[list[bytes]]) -> None:
         """Deliver what is claimed but unknown here, and drop what is known here but claimed no more."""

@@ -17,9 +17,10 @@ HELPERS = {
     "bind.lua": ("envelope.lua",),
     "broadcast.lua": (),
     "recover.lua": ("envelope.lua",),
-    "turn.lua": ("envelope.lua", "results.lua"),
+    "turn.lua": ("envelope.lua", "results.lua", "chords.lua"),
     "restore.lua": ("envelope.lua",),
     "store.lua": ("results.lua",),
+    "workflow.lua": ("envelope.lua", "results.lua", "chords.lua"),
 }
 
 

@@ -19,8 +19,10 @@
 --         W queue, claim id, due, step, the worker's time   park in the schedule
 --         B queue, claim id, dead, entries, reason   bury
 --         S started, claim id                forget that it was started
--- Returns {1, ms until the next message is due or -1, then pairs of list number (from 0) and array of envelopes};
--- {0} and no effect when the lease was lost; {-1} and no effect when this turn, or a later one, took place before.
+--         C I J K T V                        about chords: see chords.lua
+-- Returns {1, ms until the next message is due or -1, then pairs of list number (from 0) and array of envelopes, or
+-- of -1 and what a chord is that is complete now, as chords.lua tells it}; {0} and no effect when the lease was lost;
+-- {-1} and no effect when this turn, or a later one, took place before.
 -- Claims get ids from the first one upwards, in the order of the reply.
 
 local epoch, queues, steps = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -45,8 +47,11 @@ local function take(queue, claim)
   return envelope
 end
 
+local reply = {1, -1}
+
 -- Each handler gets the position of its first field and returns that of the next record.
 local apply = {}
+add_chord_records(apply, reply)
 
 function apply.R(i)
   local last_field = i + 2 * tonumber(ARGV[i])
@@ -139,7 +144,7 @@ local record = at + 7
 while record <= #ARGV do record = apply[ARGV[record]](record + 1) end
 redis.call('HSET', KEYS[2], 'done', number)
 
-if room <= 0 then return {1, -1} end
+if room <= 0 then return reply end
 
 local function list_of(queue, step) return KEYS[3 + 2 * queues + steps * queue + step] end
 
@@ -161,8 +166,6 @@ local function move_due(queue, now)
   variadic('ZREM', delayed, due)
   return redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 end
-
-local reply = {1, -1}
 
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])

@@ -9,18 +9,19 @@ from sqlite3 import Connection
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastq._core.message import Action, Delivery, Outcome, decode_delivery
-from fastq.backends.base import StoredResult
+from fastq.backends.base import CompleteChord, Part, StoredResult
 from fastq.brokers.base import BrokerOptions, Consumer
 from fastq.brokers.exchanges import bindings_of
 from fastq.brokers.redelivery import NO_LIMIT
-from fastq.brokers.sqlite import bindings, documents, moves
+from fastq.brokers.sqlite import bindings, chords, documents, moves
 from fastq.brokers.sqlite.pause import Pause
 from fastq.brokers.sqlite.statements import SQL
 from fastq.brokers.sqlite.store import Store
+from fastq.brokers.workflows import Waiting, settle_chords
 from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
-    from fastq.backends.base import Backend
+    from fastq.backends.base import Backend, BackendOptions
     from fastq.wakeup import Waker
 
 # The lease is renewed by any transaction, and by one of its own when this part of it has passed.
@@ -51,6 +52,26 @@ class Ready(NamedTuple):
     envelope: bytes
 
 
+class TransactionLedger(NamedTuple):
+    """The chords of a store, inside a transaction."""
+
+    db: Connection
+    options: BackendOptions
+    now: float
+
+    def extend_chords(self, extended: Sequence[tuple[str, int, str]], deadline: float | None = None) -> None:
+        """See `fastq.brokers.workflows.Ledger`."""
+        chords.extend(self.db, extended, self.options, self.now)
+
+    def count_parts(self, parts: Sequence[Part], deadline: float | None = None) -> list[CompleteChord]:
+        """See `fastq.brokers.workflows.Ledger`."""
+        return chords.count(self.db, parts, self.options, self.now)
+
+    def end_chord(self, group_id: str, deadline: float | None = None) -> bool:
+        """See `fastq.brokers.workflows.Ledger`."""
+        return chords.end(self.db, group_id, self.now)
+
+
 class SQLiteConsumer(Consumer):
     """Takes turns on a connection of its own. A turn that finds nothing to do does not write."""
 
@@ -65,6 +86,7 @@ class SQLiteConsumer(Consumer):
     ) -> None:
         """Open nothing yet. With a *backend*, which must lie in *store*, a turn stores results too."""
         self.lost = []
+        self.completed = []
         self.is_connected = False
         self.commits_results = backend is not None
         self._store = store
@@ -184,17 +206,24 @@ class SQLiteConsumer(Consumer):
         """Settle *outcomes*, see to the schedule and the leases, and claim; all of it or nothing."""
         loose = [each for each in outcomes if each.delivery.tag is None]
         held = self._first_of_each_held(outcomes)
-        follow = _follow_of([*loose, *held])
+        # Encoded before the transaction, so that it is short.
+        follow = {id(each): moves.rows_of(each.follow) for each in (*loose, *held) if each.follow}
+        waiting: Waiting = []
         now = time.time()
         with self._store.transaction(db):
             is_alive = db.execute(SQL["worker"], (self._epoch,)).fetchone() is not None
             was_lost = bool(self._held) and not is_alive
             if was_lost:
-                held, follow = [], _follow_of(loose)
+                held = []
+            effective = [*loose, *held]
+            if self._results is not None and any(each.effects for each in effective):
+                effective, waiting = settle_chords(effective, TransactionLedger(db, self._results, now))
+                held = [each for each in effective if each.delivery.tag is not None]
             self._settle(db, held, now)
-            if follow:
-                moves.add(db, follow, now)
-            self._store_results(db, [*loose, *held], now)
+            sent = [row for each in effective for row in follow.get(id(each), ())]
+            if sent:
+                moves.add(db, sent, now)
+            self._store_results(db, effective, now)
             self._maintain(db, now, may_bury)
             ready = _take(db, self._queues, room)
             epoch = self._epoch if is_alive else 0
@@ -215,6 +244,7 @@ class SQLiteConsumer(Consumer):
             self._held.clear()
         for each in held:
             del self._held[each.delivery.tag]
+        self.completed += waiting
         return self._hold(ready)
 
     def _first_of_each_held(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -275,7 +305,7 @@ class SQLiteConsumer(Consumer):
         cause = f"a child of {self._node} died"
         moves.redeliver(db, numbers[Action.REDELIVER], self._options.max_redeliveries, now, cause)
 
-    def _store_results(self, db: Connection, outcomes: Iterable[Outcome], now: float) -> None:
+    def _store_results(self, db: Connection, outcomes: Sequence[Outcome], now: float) -> None:
         if self._results is None:
             return
         stored = [
@@ -283,6 +313,12 @@ class SQLiteConsumer(Consumer):
             for each in outcomes
             if each.result is not None and each.delivery.message is not None
         ]
+        effects = [each.effects for each in outcomes if each.effects is not None]
+        for each in effects:
+            stored += [StoredResult(*further) for further in each.results]
+            chords.begin(db, each.chords, self._results, now)
+            for group_id, document in each.groups:
+                documents.save_group(db, group_id, document, self._results, now)
         if not stored:
             return
         documents.store(db, stored, self._results, now)
@@ -334,10 +370,6 @@ class SQLiteConsumer(Consumer):
         self._epoch = 0
         self._is_bound = not self._bindings
         self._held.clear()
-
-
-def _follow_of(outcomes: Iterable[Outcome]) -> list[moves.Row]:
-    return [row for each in outcomes if each.follow for row in moves.rows_of(each.follow)]
 
 
 def _take(db: Connection, queues: Iterable[str], room: int) -> list[Ready]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from zlib import crc32
 
 from fastq.backends.base import BackendOptions, StoredResult
+from fastq.brokers.sqlite import chords
 from fastq.brokers.sqlite.statements import SQL
 
 # Rows that one query for new results gives: what a waiter reads between two looks at the clock.
@@ -95,7 +96,8 @@ def delete_group(db: sqlite3.Connection, group_id: str) -> None:
 
 
 def sweep(db: sqlite3.Connection, now: float, limit: int) -> int:
-    """Delete results and groups that have expired, at most *limit* of each; returns how many."""
-    return sum(
+    """Delete results, groups and chords that have expired, at most *limit* of each; returns how many."""
+    swept = [
         db.execute(SQL[f"delete_expired_{kind}"], (now, limit)).rowcount for kind in ("results", "groups")
-    )
+    ]
+    return sum(swept) + chords.sweep(db, now, limit)

@@ -3,7 +3,7 @@
 -- ---- the file ----
 
 -- name: is_created
-SELECT 1 FROM sqlite_master WHERE name = 'fastq_groups'
+SELECT 1 FROM sqlite_master WHERE name = 'fastq_parts'
 
 -- name: schema_version
 SELECT value FROM fastq_counters WHERE name = 'schema'
@@ -262,3 +262,56 @@ DELETE FROM fastq_groups WHERE group_id = ?
 DELETE FROM fastq_groups WHERE group_id IN (
     SELECT group_id FROM fastq_groups WHERE expires <= ? ORDER BY expires LIMIT ?
 )
+
+-- ---- chords (chords.py) ----
+
+-- name: touch_chord
+-- (group id, expires)
+INSERT INTO fastq_chords VALUES (?, NULL, 0, 0, NULL, ?)
+ON CONFLICT DO UPDATE SET expires = excluded.expires
+
+-- name: begin_chord
+-- (group id, size, expires)
+INSERT INTO fastq_chords VALUES (?, ?, 0, 0, NULL, ?)
+ON CONFLICT DO UPDATE SET size = excluded.size, joined_by = NULL, expires = excluded.expires
+
+-- name: grow_chord
+-- (by how many, group id)
+UPDATE fastq_chords SET added = added + ? WHERE group_id = ?
+
+-- name: chord
+-- (group id): size or null, parts that have ended, who joins it
+SELECT size + added, counted, joined_by FROM fastq_chords WHERE group_id = ?
+
+-- name: count_parts
+-- (how many, group id)
+UPDATE fastq_chords SET counted = counted + ? WHERE group_id = ?
+
+-- name: take_chord
+-- (name of the part, group id)
+UPDATE fastq_chords SET joined_by = ? WHERE group_id = ?
+
+-- name: end_chord
+-- (expires, group id)
+UPDATE fastq_chords SET size = NULL, added = 0, counted = 0, joined_by = 'done', expires = ?
+WHERE group_id = ? AND coalesce(joined_by, '') <> 'done'
+
+-- name: add_part
+-- (group id, name, position, member)
+INSERT OR IGNORE INTO fastq_parts (group_id, name, position, member) VALUES (?, ?, ?, ?)
+
+-- name: parts
+-- (group id)
+SELECT member FROM fastq_parts WHERE group_id = ? AND position IS NOT NULL ORDER BY position, rowid
+
+-- name: delete_parts
+-- (group id)
+DELETE FROM fastq_parts WHERE group_id = ?
+
+-- name: expired_chords
+-- (now, limit)
+SELECT group_id FROM fastq_chords WHERE expires <= ? ORDER BY expires LIMIT ?
+
+-- name: delete_chord
+-- (group id)
+DELETE FROM fastq_chords WHERE group_id = ?

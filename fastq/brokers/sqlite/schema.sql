@@ -69,6 +69,26 @@ CREATE TABLE IF NOT EXISTS fastq_groups (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS fastq_groups_expires ON fastq_groups (expires) WHERE expires IS NOT NULL;
 
+-- Chords that began or of which a part has ended. What has ended stays for a while, so that no part counts late.
+CREATE TABLE IF NOT EXISTS fastq_chords (
+    group_id TEXT PRIMARY KEY,
+    size INTEGER,                      -- of its header; null: not known yet
+    added INTEGER NOT NULL,            -- what came to that
+    counted INTEGER NOT NULL,          -- parts that have ended
+    joined_by TEXT,                    -- TASK:INDEX of the part that completed it, or 'done'
+    expires REAL                       -- unix seconds; null: never
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS fastq_chords_expires ON fastq_chords (expires) WHERE expires IS NOT NULL;
+
+-- Their parts that have ended, and who has let them grow.
+CREATE TABLE IF NOT EXISTS fastq_parts (
+    group_id TEXT NOT NULL,
+    name TEXT NOT NULL,                -- TASK:INDEX, or extended:TASK
+    position REAL,                     -- the index, or infinite; null: not a part
+    member BLOB,
+    UNIQUE (group_id, name)
+);
+
 -- What exchanges bring to which queues. Those of a queue that is one worker's alone end with that worker.
 CREATE TABLE IF NOT EXISTS fastq_bindings (
     exchange TEXT NOT NULL,
