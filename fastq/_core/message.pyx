@@ -308,10 +308,11 @@ cdef bytes _body(body, encoding):
         raise DecodeError(f"the body is not base64: {exc}") from None
 
 
-# What a v1 body says that v2 says in headers, and of which type it must be. A header may be written anew, also
-# by a broker that has no form for everything that JSON has.
+# What a v1 body says that v2 says in headers, and of which type it must be. A header may be written anew,
+# also by a broker that has no form for everything that JSON has.
 cdef dict V1_HEADERS = {
-    "eta": str, "expires": str, "retries": int, "timelimit": list, "taskset": str, "group": str, "group_index": int,
+    "eta": str, "expires": str, "retries": int, "timelimit": list, "taskset": str, "group": str,
+    "group_index": int,
 }
 
 
@@ -341,7 +342,7 @@ def upgrade_v1(Message message, body) -> list:
     fields = {name: body.get(name) for name in V1_HEADERS}
     for name, value in fields.items():
         if value is not None and not _is_fit(value, V1_HEADERS[name]):
-            raise DecodeError(f"{name!r} in the body is {value!r:.100}, which the header of that name can't be")
+            raise DecodeError(f"the body's {name!r} is {value!r:.100}, which the header of that name can't be")
     message.task = task
     message.id = task_id
     message._headers = {

@@ -102,6 +102,32 @@ def test_a_queue_that_was_deleted_is_declared_again_before_anything_is_lost(
     assert call("queue.delete", queue=queue).message_count == 2
 
 
+def test_a_consumer_from_which_messages_are_kept_connects_anew(
+    make: Callable[..., RabbitMQBroker],
+    queue: str,
+    waker: Waker,
+    call: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = make()
+    broker.publish([message(queue)])
+    consumer = broker.consumer([queue], "w1@host", waker)
+    take(consumer, 1)
+    call("queue.delete", queue=queue)
+    assert consumer.turn((), 1, 0.3) == []  # it is declared again, and doubted
+    # As RabbitMQ does when it has lost track: the window is full by its count.
+    monkeypatch.setattr(consumer, "_ask_for", lambda *_: None)
+    connection = consumer._connection
+    consumer._cancel(connection, list(consumer._consumed))
+    broker.publish([kept := message(queue)])
+    with pytest.raises(OperationalError, match="sends nothing from queue"):
+        consumer.turn((), 1, PATIENCE)
+    monkeypatch.undo()
+    consumer.lost.clear()
+    assert [each.message.id for each in take(consumer, 1)] == [kept.id]
+    consumer.close()
+
+
 def test_a_queue_with_other_arguments_is_used_as_it_is_and_the_log_says_so(
     make: Callable[..., RabbitMQBroker],
     queue: str,

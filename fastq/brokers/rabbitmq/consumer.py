@@ -37,6 +37,7 @@ from fastq.brokers.rabbitmq.connection import Connection
 from fastq.brokers.rabbitmq.connector import Connector
 from fastq.brokers.rabbitmq.copies import Copies, Copy, Held, copy_of
 from fastq.brokers.rabbitmq.declarations import of_queues
+from fastq.brokers.rabbitmq.dead import ready_count
 from fastq.brokers.rabbitmq.delays import plain_address
 from fastq.brokers.rabbitmq.errors import NOT_IMPLEMENTED, ConnectionClosed
 from fastq.brokers.rabbitmq.sender import Sender
@@ -59,6 +60,9 @@ MOST_PREFETCHED = 65535
 NEARLY_DUE = 0.005
 # Tags of one connection end where those of the next begin.
 TAGS_PER_CONNECTION = 1 << 48
+# A queue that was deleted and declared again is doubted for so many seconds; when nothing has come for this many
+# although there was room, its length is asked for.
+DOUBTED_SECONDS, SILENT_SECONDS = 60.0, 1.0
 # After these no message with the same names comes to the same queue that is another one.
 FINAL = (Action.ACK, Action.PARK, Action.REDELIVER)
 
@@ -85,6 +89,8 @@ class RabbitMQConsumer(Consumer):
         # Whether one window may hold for all queues: RabbitMQ 4 and quorum queues know only one for each.
         self._shares_window = True
         self._serials = count(1)
+        # Monotonic: while a queue is doubted the time of the next look, and the end of the doubts.
+        self._look_at, self._doubted_until = math.inf, 0.0
         self._begin()
 
     def _begin(self) -> None:
@@ -173,13 +179,17 @@ class RabbitMQConsumer(Consumer):
             self._settle(connection, outcomes)
         if self.lost:
             return []  # first the worker must say which of them run
+        if self._arrived and self._look_at < math.inf:
+            self._look_at = time.monotonic() + SILENT_SECONDS
         if room > 0:
             self._ask_for(connection, len(self._held) - len(self._arrived) + room)
         while not self._arrived and room > 0:
             now = time.monotonic()
             if now >= self._recover_at:
                 self._consume(connection)
-            if self._wait(connection, max(min(ends, self._recover_at) - now, 0.0)) or now >= ends:
+            if now >= self._look_at:
+                self._look(connection, now)
+            if self._wait(connection, max(min(ends, self._recover_at, self._look_at) - now, 0.0)) or now >= ends:
                 break
         return [self._arrived.popleft() for _ in range(min(room, len(self._arrived)))]
 
@@ -208,11 +218,11 @@ class RabbitMQConsumer(Consumer):
             pass
         if self._channel.error is not None:
             raise self._channel.error
-        while self._channel.cancelled:
-            self._lose_queue(self._consumed.pop(self._channel.cancelled.popleft(), None))
         came = self._channel.deliveries
         while content := take_plain(came, self._consumed, self._base, self._held, self._arrived):
             self._arrive(content)
+        while self._channel.cancelled:  # after what had come by them
+            self._lose_queue(self._consumed.pop(self._channel.cancelled.popleft(), None))
         if self._doomed and time.monotonic() >= self._bury_at:
             self._bury_doomed()
         if self._ways:
@@ -301,7 +311,23 @@ class RabbitMQConsumer(Consumer):
             "RabbitMQ ended the delivery from queue %r: it was deleted, or its node is gone. Declaring it",
             queue,
         )
-        self._recover_at = time.monotonic()
+        self._recover_at = now = time.monotonic()
+        self._look_at, self._doubted_until = now + SILENT_SECONDS, now + DOUBTED_SECONDS
+
+    def _look(self, connection: Connection, now: float) -> None:
+        """Connect anew if RabbitMQ keeps from us what lies in a queue.
+
+        It can lose track of a consumer whose queue was deleted and soon declared again by the same
+        name: it holds messages for sent that it has not sent, and so takes the window for full
+        (seen with 3.10, once in a hundred times under load).
+        """
+        self._look_at = now + SILENT_SECONDS if now < self._doubted_until else math.inf
+        for queue in self._queues:
+            is_shared = not self._options.queue(queue).arguments.get("x-single-active-consumer")
+            if is_shared and (ready := ready_count(connection, queue, self._patience)):
+                raise OperationalError(
+                    f"RabbitMQ sends nothing from queue {queue!r}, where {ready} messages wait: connecting anew"
+                )
 
     # -- settling -------------------------------------------------------------------------------
 

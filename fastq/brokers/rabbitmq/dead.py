@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from fastq._core.amqp import Content
 from fastq.brokers.base import DeadMessage, QueueInfo, TaskPlace
 from fastq.brokers.rabbitmq.addresses import DEAD_AT, DEAD_QUEUE, DEAD_REASON, DEAD_SET, to_queue
+from fastq.brokers.rabbitmq.connection import Connection
 from fastq.brokers.rabbitmq.errors import NOT_FOUND, ChannelClosed
 from fastq.brokers.rabbitmq.sender import Sender
 from fastq.brokers.rabbitmq.session import Channel
@@ -115,7 +116,7 @@ def queues(sender: Sender, names: Iterable[str], left: float) -> list[QueueInfo]
     return [
         QueueInfo(
             name=name,
-            ready=_length(sender, name, left),
+            ready=ready_count(sender.connection, name, left),
             claimed=None,
             delayed=None,
             dead=dead[name],
@@ -134,9 +135,8 @@ def _acknowledge(sender: Sender, channel: Channel, entries: list[Entry]) -> None
         sender.connection.encoder.ack(channel.number, entry.content.delivery_tag)
 
 
-def _length(sender: Sender, queue: str, left: float) -> int:
+def ready_count(connection: Connection, queue: str, left: float) -> int:
     """How many messages of *queue* wait; 0 where it does not exist."""
-    connection = sender.connection
     channel = connection.open_channel(left)
     try:
         count: int = connection.call(channel, "queue.declare", left, queue=queue, passive=True).message_count
