@@ -342,7 +342,7 @@ def upgrade_v1(Message message, body) -> list:
     fields = {name: body.get(name) for name in V1_HEADERS}
     for name, value in fields.items():
         if value is not None and not _is_fit(value, V1_HEADERS[name]):
-            raise DecodeError(f"the body's {name!r} is {value!r:.100}, which the header of that name can't be")
+            raise DecodeError(f"the body's {name!r} is {value!r:.100}, and the header of that name can't be")
     message.task = task
     message.id = task_id
     message._headers = {
