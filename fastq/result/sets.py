@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from fastq import states
 from fastq.app.current import app_or_default, get_current_app
@@ -27,7 +28,9 @@ class ResultSet(ResultBase, Generic[R]):
     id: str | None = None
     parent: Any = None
 
-    def __init__(self, results: Iterable[Any] | None, app: FastQ | None = None) -> None:
+    def __init__(
+        self, results: Iterable[AsyncResult[R] | ResultSet[Any]] | None, app: FastQ | None = None
+    ) -> None:
         # Celery's keeps the caller's own list.
         self.results: list[Any] = results if isinstance(results, list) else list(results or ())
         self._app = app
@@ -342,10 +345,14 @@ class ResultSet(ResultBase, Generic[R]):
     def __len__(self) -> int:
         return len(self.results)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[AsyncResult[R]]:
         return iter(self.results)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> AsyncResult[R]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[AsyncResult[R]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
         return self.results[index]
 
     def __eq__(self, other: object) -> bool:
@@ -363,7 +370,7 @@ class GroupResult(ResultSet[R]):
     def __init__(
         self,
         id: str | None = None,
-        results: Iterable[Any] | None = None,
+        results: Iterable[AsyncResult[R] | ResultSet[Any]] | None = None,
         parent: ResultBase | None = None,
         app: FastQ | None = None,
     ) -> None:
@@ -434,9 +441,9 @@ class GroupResults:
     def __call__(
         self,
         id: str | None = None,
-        results: Iterable[Any] | None = None,
+        results: Iterable[AsyncResult[R] | ResultSet[Any]] | None = None,
         parent: ResultBase | None = None,
-    ) -> GroupResult[Any]:
+    ) -> GroupResult[R]:
         return GroupResult(id, results, parent, self.app)
 
     def restore(self, id: str, backend: Backend | None = None) -> GroupResult[Any] | None:
@@ -466,8 +473,9 @@ def in_order_of(members: Sequence[Any], ended: Iterable[Any]) -> Iterator[Any]:
 def _bar(
     members: Sequence[Any], progress: bool
 ) -> AbstractContextManager[Callable[[AsyncResult[Any]], None] | None]:
-    if not progress:
+    """What counts a result in the terminal; nothing if it is not asked for, or there is none."""
+    if not progress or sys.stderr is None or not sys.stderr.isatty():
         return nullcontext()
-    from fastq.result.progress import progress_bar  # only who asks for it waits for its import
+    from fastq.result.progress import progress_bar  # only who sees it waits for its import
 
     return progress_bar(sum(len(leaves(each)) for each in members))

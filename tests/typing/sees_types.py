@@ -2,7 +2,7 @@
 
 from typing_extensions import assert_type
 
-from fastq import AsyncResult, FastQ, Task
+from fastq import AsyncResult, FastQ, GroupResult, ResultSet, Task
 
 app = FastQ("typed")
 
@@ -38,9 +38,25 @@ def calls() -> None:
     assert_type(add.apply_many([(1, 2)]), list[AsyncResult[int]])
 
 
+def sets() -> None:
+    results = ResultSet(add.apply_many([(1, 2)]))
+    assert_type(results, ResultSet[int])
+    assert_type(results.get(timeout=1), list[int])
+    assert_type(results.join(progress=True), list[int])
+    assert_type(next(results.iterate()), int)
+    assert_type(results[0].get(), int)
+    assert_type([each.get() for each in results[:2]], list[int])
+    group = GroupResult("id", [named.delay(1.0)])
+    assert_type(group.get(), list[list[float]])
+    assert_type(group.save(), GroupResult[list[float]])
+    assert_type(app.GroupResult("id", [fetch.delay("u")]).get(), list[str])
+
+
 async def awaits() -> None:
     result = await add.adelay(1, 2)
     assert_type(await result.aget(), int)
+    assert_type(await result, int)
+    assert_type(await ResultSet([result]), list[int])
 
 
 def mistakes() -> None:
