@@ -159,7 +159,10 @@ def test_channels_are_left_while_others_wait(server: RedisServer, backend: Redis
             assert [next(arriving)[0] for _ in task_ids] == task_ids
         backend.store([StoredResult("to-come", "SUCCESS", b"come")])
         assert next(other) == ("to-come", b"come")
-        assert len(server.call("PUBSUB", "CHANNELS", backend.key_prefix + "*")) == 2
+        wait_until(
+            lambda: len(server.call("PUBSUB", "CHANNELS", backend.key_prefix + "*")) == 2,
+            "only what is waited for is subscribed to",
+        )
 
 
 def test_a_forked_child_waits_by_itself(backend: RedisBackend) -> None:
