@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastq import app_source
 from fastq._core.request import current_request
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def get_current_app() -> FastQ:
         set_current_app(_default_factory())
     assert _current is not None
     return _current
+
+
+app_source.get_app = get_current_app
 
 
 def app_or_default(app: FastQ | None = None) -> FastQ:

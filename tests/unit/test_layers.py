@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "fastq"
 # its own layer and every lower one. `fastq` itself re-exports the public names: nothing may
 # import it from inside.
 LAYERS = {
+    "app_source": 0,
     "clock": 0,
     "exceptions": 0,
     "signals": 0,
