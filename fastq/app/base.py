@@ -302,6 +302,32 @@ class FastQ:
         for task in list(self.tasks.values()):
             task.prepare()
 
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **opts: Any,
+    ) -> str:
+        """Have a beat send *sig*, a task or signature, at the times of *schedule*; returns the entry's name.
+
+        That is *name*, or else what the call looks like: the same call under no name replaces the
+        one before. *opts* are options of `apply_async`, and ``relative``, ``overlap``, ``catch_up``
+        and ``jitter`` of `fastq.beat.ScheduleEntry`.
+        """
+        from fastq.app.periodic import periodic_entry  # for those who have a schedule
+
+        key, entry = periodic_entry(schedule, sig, args, kwargs or {}, opts)
+        if self.conf.add_entry("beat_schedule", name or key, entry) and name is None:
+            from logging import getLogger  # 8 ms to import
+
+            getLogger(__name__).warning(
+                "The periodic task %s takes the place of the one before: name them to have both", key
+            )
+        return name or key
+
     # -- sending --------------------------------------------------------------------
 
     def send(
@@ -599,6 +625,10 @@ class FastQ:
     def Worker(self, **options: Any) -> Any:
         """A worker of this app, for programs that start one themselves."""
         return import_module("fastq.worker.worker").Worker(self, **options)
+
+    def Beat(self, **options: Any) -> Any:
+        """A beat of this app, for programs that start one themselves."""
+        return import_module("fastq.beat.program").Beat(self, **options)
 
     def worker_main(self, argv: Sequence[str] | None = None) -> int:
         """Run ``fastq worker`` with *argv* for this app."""

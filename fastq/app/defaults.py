@@ -86,7 +86,6 @@ class Setting(NamedTuple):
 S = Setting
 
 # Why a setting is accepted and not used: its part is still to come, ...
-BEAT = "this version has no beat"
 CANVAS = "this version has no canvas"
 CONTROL = "this version has no remote control"
 EVENTS = "this version sends no events"
@@ -582,16 +581,33 @@ _RESULT = (
     S("result_serializer", STR, "json", "Serializer of results."),
 )
 
-_BEAT = _unused(
-    BEAT,
+_BEAT = (
     S("beat_cron_starting_deadline", COUNT, None, "Seconds after which a missed run is not made up for."),
-    S("beat_enable_remote_control", BOOL, False, "Beat answers remote control commands."),
-    S("beat_executable", PATH, None, "The Python that runs a detached beat."),
+    S(
+        "beat_enable_remote_control",
+        BOOL,
+        False,
+        "Beat answers remote control commands.",
+        unused=CONTROL,
+    ),
+    S(
+        "beat_executable",
+        PATH,
+        None,
+        "The Python that runs a detached beat.",
+        unused="a detached beat is a fork of the command",
+    ),
     S("beat_gid", ID, None, "Group that beat runs as."),
     S("beat_logfile", PATH, None, "The log file of beat."),
     S("beat_max_loop_interval", SECONDS, 0, "Most seconds between looks; 0: the scheduler's own."),
     S("beat_pidfile", PATH, None, "File that holds beat's process id."),
-    S("beat_remote_control_max_tick_age", SECONDS, None, "Seconds without a tick until beat is ill."),
+    S(
+        "beat_remote_control_max_tick_age",
+        SECONDS,
+        None,
+        "Seconds without a tick until beat is ill.",
+        unused=CONTROL,
+    ),
     S("beat_schedule", MAP, {}, "The periodic tasks, by name."),
     S("beat_schedule_filename", PATH, "celerybeat-schedule", "File that keeps when tasks were last sent."),
     S("beat_scheduler", CLASS, "celery.beat:PersistentScheduler", "The scheduler's class."),

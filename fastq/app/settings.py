@@ -57,6 +57,7 @@ class Settings(MutableMapping[str, Any]):
         self._configured: dict[str, Any] = {}
         self._changes: dict[str, Any] = {}
         self._overrides: dict[str, Any] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
         self._pending: tuple[str, str | None, bool] | None = _default_config_module()
         self._is_loaded = False
         if changes:
@@ -146,6 +147,17 @@ class Settings(MutableMapping[str, Any]):
         self._added.update(self._checked({**_merged(sources), **defaults}))
         self._change()
 
+    def add_entry(self, name: str, key: str, value: Any) -> bool:
+        """Add an entry to the setting *name*, a dict, whatever else sets it.
+
+        Returns whether *key* was added before.
+        """
+        entries = self._entries.setdefault(name, {})
+        is_known = key in entries
+        entries[key] = value
+        self._change()
+        return is_known
+
     def override(self, **values: Any) -> None:
         """Set values that go before everything else, environment variables too: a command line's options."""
         self._overrides.update(self._checked(values))
@@ -211,6 +223,7 @@ class Settings(MutableMapping[str, Any]):
         """Return the settings that were set anywhere, in the order of the table."""
         self._load()
         given = {**self._configured, **self._changes, **self._from_environment(), **self._overrides}
+        given.update((name, self[name]) for name in self._entries)
         return {name: given[name] for name in self._known if name in given}
 
     def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
@@ -274,6 +287,10 @@ class Settings(MutableMapping[str, Any]):
         for name, other in _DERIVED.items():
             if values[name] is None:
                 values[name] = values[other]
+        for name, entries in self._entries.items():
+            # In place, as in Celery: who has got hold of the dict sees what is added.
+            values[name] = values[name] if isinstance(values[name], dict) else dict(values[name])
+            values[name].update(entries)
         self.__dict__.update(values)
         self._is_loaded = True
         self.version += 1

@@ -102,6 +102,8 @@ class Backend(ABC):
     Every method raises `OperationalError` when the store can't be reached in time.
     """
 
+    # Whether the store deletes by itself what has expired; else somebody must call `cleanup`.
+    expires_by_itself = True
     # Whether it stores nothing, but sends results to the queue that each task's message names.
     sends_replies = False
     # Whether it counts the parts of chords.

@@ -17,6 +17,7 @@ from fastq.version import __version__
 # Each command is the function of its own name in the module beside it.
 COMMANDS = {
     "worker": "fastq.cli.worker",
+    "beat": "fastq.cli.beat",
     "demo": "fastq.cli.demo",
     "call": "fastq.cli.call",
     "result": "fastq.cli.result",
@@ -72,6 +73,7 @@ def cli() -> None:
     \b
     Try it:        fastq demo
     Run tasks:     fastq worker                 (in the folder of your tasks.py)
+    Periodic ones: fastq beat
     Send one:      fastq call tasks.add --args '[2, 3]' --wait
     Where is it?   fastq result ID
     What waits?    fastq queues

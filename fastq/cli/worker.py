@@ -16,6 +16,7 @@ from fastq.exceptions import FastQError, nearest_name
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
+    from fastq.beat.program import Beat
     from fastq.worker.daemon import Launch
     from fastq.worker.worker import Worker
 
@@ -114,6 +115,11 @@ def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
 @click.option("-I", "--include", callback=comma_separated, metavar="MODULES", help="Import these too.")
 @click.option("-D", "--detach", is_flag=True, help="Run in the background, with a pid and a log file.")
 @click.option("--pidfile", metavar="PATH", help="Keep the process id there; one worker a file.")
+@click.option("-B", "--beat", is_flag=True, help="Send periodic tasks too, from a process of its own.")
+@click.option(
+    "-s", "--schedule-filename", "--schedule", metavar="PATH", help="With -B: the file of its scheduler."
+)
+@click.option("-S", "--scheduler", metavar="CLASS", help="With -B: another scheduler.")
 @click.option("--reload", is_flag=True, help="Start anew when the code changes (for development).")
 @click.option("--uid", metavar="USER", help="Become this user.")
 @click.option("--gid", metavar="GROUP", help="Become this group.")
@@ -195,7 +201,7 @@ def make_worker(app: FastQ, target: Target, options: dict[str, Any]) -> Worker:
     return Worker(app, quiet=target.quiet, colorize=color, **options)
 
 
-def prepare(made: Worker) -> None:
+def prepare(made: Worker | Beat) -> None:
     """Load the user's modules into *made*; their errors are said as such."""
     try:
         made.prepare()
@@ -221,8 +227,8 @@ def detach_first(options: dict[str, Any]) -> Launch:
     return detach()
 
 
-def settle_down(made: Worker, launch: Launch) -> None:
-    """Say where the worker will run, and let the terminal go: from here on errors go to the log."""
+def settle_down(made: Worker | Beat, launch: Launch) -> None:
+    """Say where it will run, and let the terminal go: from here on errors go to the log."""
     text = f"{made.hostname} runs as process {os.getpid()}; log {made.logfile}; pid file {made.pidfile}"
     click.echo(f"fastq: {text}", file=sys.__stdout__)  # sys.stdout goes to the log by now
     launch.leave_terminal(made.logfile or os.devnull)

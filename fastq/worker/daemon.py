@@ -25,9 +25,9 @@ def path_error(what: str, path: str | Path, exc: OSError) -> ImproperlyConfigure
 
 
 class PidFile:
-    """A file that holds the process id of the one worker that has it.
+    """A file that holds the process id of the one process that has it.
 
-    The worker locks it for as long as it lives, so that a file left behind by one that was
+    The process locks it for as long as it lives, so that a file left behind by one that was
     killed is free, even when its process id belongs to another process by now.
     """
 
@@ -38,7 +38,7 @@ class PidFile:
     def acquire(self) -> None:
         """Write our process id into it.
 
-        Raises `ImproperlyConfigured` when another worker has it or it can't be written.
+        Raises `ImproperlyConfigured` when another process has it or it can't be written.
         """
         try:
             # A lock of fcntl, not of flock: forked children don't inherit it and can't outlive us with it.
@@ -53,7 +53,7 @@ class PidFile:
             if exc.errno not in (errno.EACCES, errno.EAGAIN):
                 raise path_error("pid file", self.path, exc) from exc
             raise ImproperlyConfigured(
-                f"a worker runs already with the pid file {self.path} (process {holder or 'unknown'}): "
+                f"another one runs already with the pid file {self.path} (process {holder or 'unknown'}): "
                 "stop it, or name another file with --pidfile"
             ) from exc
         os.ftruncate(fd, 0)

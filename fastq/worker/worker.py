@@ -70,6 +70,9 @@ class Worker:
     max_memory_per_child: int | None = None  # KiB
     purge: bool = False
     include: Sequence[str] = ()
+    beat: bool = False  # send periodic tasks too
+    schedule_filename: str | None = None  # of the beat's scheduler
+    scheduler: Any = None  # the beat's
     pidfile: str | None = None
     quiet: bool = False
     colorize: bool | None = None  # None: when stderr is a terminal
@@ -80,6 +83,7 @@ class Worker:
     _is_prepared: bool = field(init=False, default=False)
     _is_over: bool = field(init=False, default=False)
     _held_pidfile: PidFile | None = field(init=False, default=None)
+    _beat: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.hostname = node_name(self.hostname)
@@ -168,6 +172,8 @@ class Worker:
         timeouts = conf.worker_shutdown_timeout, conf.worker_soft_shutdown_timeout
         try:
             # Before anything opens a connection or starts a thread: what is forked here has neither.
+            if self.beat:
+                self._start_beat()
             self._pool.start()
             loop = self._make_loop()
             with SignalHandlers(self.hostname, loop, self._pool, self._waker, *timeouts) as handlers:
@@ -193,8 +199,17 @@ class Worker:
             restart()
         return handlers.exit_code
 
+    def _start_beat(self) -> None:
+        from fastq.beat.embedded import EmbeddedService  # for workers that have one
+
+        options = {"schedule_filename": self.schedule_filename, "scheduler_cls": self.scheduler}
+        self._beat = EmbeddedService(self.app, **options)
+        self._beat.start()
+
     def _end(self) -> None:
         self._is_over = True
+        if self._beat is not None:
+            self._beat.stop()
         self.app.close()
         self._waker.close()
         self._release_pidfile()

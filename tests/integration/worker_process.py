@@ -99,12 +99,19 @@ class Project:
 
 
 class WorkerProcess:
-    """A `fastq worker` whose log is collected; killed at the end if it still runs."""
+    """A `fastq worker`, or another *command*, whose log is collected; killed at the end if it still runs."""
 
-    def __init__(self, project: Project, *arguments: str, prefix: tuple[str, ...] = (), **env: str) -> None:
-        command = [*prefix, sys.executable, "-m", "fastq", "worker", "-l", "INFO", *arguments]
+    def __init__(
+        self,
+        project: Project,
+        *arguments: str,
+        prefix: tuple[str, ...] = (),
+        command: str = "worker",
+        **env: str,
+    ) -> None:
+        line = [*prefix, sys.executable, "-m", "fastq", command, "-l", "INFO", *arguments]
         self.process = subprocess.Popen(
-            command,
+            line,
             cwd=project.folder,
             env={**project.env, **env},
             stdin=subprocess.DEVNULL,

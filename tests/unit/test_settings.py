@@ -130,12 +130,12 @@ def test_every_setting_is_read_or_says_why_not():
 
 
 def test_what_is_set_without_effect_is_known(conf):
-    conf.update(beat_schedule={"x": {}}, worker_timer_precision=1.0, task_serializer="yaml")
-    assert conf.unused() == {"beat_schedule": "this version has no beat"}
+    conf.update(worker_executable="python", worker_timer_precision=1.0, task_serializer="yaml")
+    assert conf.unused() == {"worker_executable": "a detached worker is a fork of the command"}
     conf.worker_timer_precision = 0.5
-    assert unused_settings(conf.unused() | {"beat_uid": "this version has no beat"}) == [
-        "Without effect: worker_timer_precision: timers are exact",
-        "Without effect: beat_schedule, beat_uid: this version has no beat",
+    assert unused_settings(conf.unused() | {"other": "timers are exact"}) == [
+        "Without effect: worker_executable: a detached worker is a fork of the command",
+        "Without effect: worker_timer_precision, other: timers are exact",
     ]
 
 
