@@ -214,6 +214,52 @@ def test_a_window_widens_and_narrows_on_every_type_of_queue(
     other.close()
 
 
+def test_a_narrow_window_is_shared_by_all_queues_and_a_wide_one_is_not(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker
+) -> None:
+    broker = make()
+    names = [f"{queue}-{number}" for number in range(2)]
+    broker.publish([message(name) for name in names for _ in range(300)])
+    consumer = broker.consumer(names, "w@h", waker)
+
+    def sent() -> list[int]:
+        """How many of each queue RabbitMQ has sent us."""
+        return [300 - info.ready for info in broker.queues(names) if info.name in names]
+
+    got = take(consumer, 4)
+    assert sum(sent()) == 4
+    got += take(consumer, 100)
+    until = time.monotonic() + PATIENCE
+    while sum(sent()) < 516 and time.monotonic() < until:  # 256 each beside those 4, of whichever queue
+        consumer.turn((), 0, 0.0)
+    assert sum(sent()) == 516
+    assert min(sent()) >= 256
+    consumer.turn([Outcome(each) for each in got], 0, 0.0)
+    consumer.close()
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_queue_with_a_single_active_consumer_stays_with_a_worker_whose_window_changes(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker, kind: str
+) -> None:
+    arguments = {"x-queue-type": kind, "x-single-active-consumer": True}
+    broker = make(queue=lambda name: Queue(name, queue_arguments=arguments))
+    sent = [message(queue) for _ in range(200)]
+    broker.publish(sent)
+    active = broker.consumer([queue], "active@h", waker)
+    got = take(active, 1)
+    other = broker.consumer([queue], "other@h", waker)
+    assert other.turn((), 1, 0.0) == []
+    for room in (100, 1):
+        active.turn([Outcome(each) for each in got], 0, 0.0)
+        got = active.turn((), room, PATIENCE)
+        active.unclaim()
+        assert other.turn((), 1, 0.2) == []
+    active.close()
+    assert take(other, 1)
+    other.close()
+
+
 def test_what_comes_again_acknowledged_does_not_fill_the_window(
     make: Callable[..., RabbitMQBroker], queue: str, waker: Waker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,9 @@ class RabbitMQConsumer(Consumer):
         self._sender: Sender
         self._copies = Copies()  # what comes again when a connection has broken
         # Whether one window may hold for all queues: RabbitMQ 4 and quorum queues know only one for each.
-        self._shares_window = True
+        self._can_share = True
+        # Whether a consumer that ends lets another worker's begin, while we still run what it brought.
+        self._is_single_active = False
         self._serials = count(1)
         # Monotonic: while a queue is doubted the time of the next look, and the end of the doubts.
         self._look_at, self._doubted_until = math.inf, 0.0
@@ -103,6 +105,8 @@ class RabbitMQConsumer(Consumer):
         self._broken: dict[int, Content] = {}  # by tag: of these, what can't be decoded
         self._arrived: deque[Delivery] = deque()  # of these, what no turn has returned yet
         self._window = 0  # what RabbitMQ was told last; 0: it is not asked for messages
+        self._shares_window = False  # whether that holds for all queues, not for each
+        self._window_since = 0  # the newest tag that came by earlier consumers: it takes no place in it
         self._consumed: dict[str, str] = {}  # consumer tag: queue
         self._recover_at = math.inf  # monotonic
         self._ways: list[tuple[Delivery, Outgoing]] = []  # for what arrived and is not for the worker now
@@ -149,7 +153,8 @@ class RabbitMQConsumer(Consumer):
     def unclaim(self) -> None:
         """Ask for nothing more, and give back what no turn has returned.
 
-        Not to a queue that goes with its last consumer: it would be lost with it.
+        Not to a queue that goes with its last consumer: it would be lost with it; and not to one
+        that only one worker at a time may consume from: another would begin while we run a task.
         """
         if self._connection is None or not (self._consumed or self._arrived):
             return
@@ -157,7 +162,7 @@ class RabbitMQConsumer(Consumer):
             self._cancel(connection, self._lasting())
             arrived, self._arrived = self._arrived, deque()
             for delivery in arrived:
-                if self._outlives_us(delivery.queue):
+                if self._may_leave(delivery.queue):
                     self._return([delivery])
                 else:
                     self._arrived.append(delivery)
@@ -323,7 +328,7 @@ class RabbitMQConsumer(Consumer):
         """
         self._look_at = now + SILENT_SECONDS if now < self._doubted_until else math.inf
         for queue in self._queues:
-            is_shared = not self._options.queue(queue).arguments.get("x-single-active-consumer")
+            is_shared = not _has_single_active(self._options.queue(queue))
             if is_shared and (ready := ready_count(connection, queue, self._patience)):
                 raise OperationalError(
                     f"RabbitMQ sends nothing from queue {queue!r}, where {ready} messages wait: connecting anew"
@@ -426,18 +431,26 @@ class RabbitMQConsumer(Consumer):
     # -- the window -------------------------------------------------------------------------------
 
     def _ask_for(self, connection: Connection, wanted: int) -> None:
-        """Have RabbitMQ send as many messages as fill a window of *wanted*."""
-        window = wanted if wanted < AHEAD_FROM else min(2 * wanted, MOST_PREFETCHED)
-        if len(self._consumed) == len(self._queues) and self._window // SHRINK < window <= self._window:
+        """Have RabbitMQ send as many messages as fill a window of *wanted*.
+
+        A narrow one holds for all queues together. A wide one is that of each consumer: to keep
+        one for all, RabbitMQ asks a process of its own about each message, at a third of its speed.
+        """
+        window = wanted if wanted < AHEAD_FROM else min(_rounded_up(2 * wanted), MOST_PREFETCHED)
+        shares = self._can_share and (window < AHEAD_FROM or self._is_single_active)
+        if len(self._consumed) == len(self._queues) and (
+            self._window // SHRINK < window <= self._window or (self._is_single_active and not shares)
+        ):
             return
-        self._window = window
         replaced: list[str] = []
-        if not self._shares_window:
+        if not (shares and self._shares_window):
             self._cancel(connection, self._lasting())
-            replaced = list(self._consumed)  # these queues would go if they had no consumer meanwhile
-        connection.call(
-            self._channel, "basic.qos", self._patience, prefetch_count=window, global_=self._shares_window
-        )
+            replaced = list(self._consumed)
+        if self._shares_window and not shares:
+            connection.call(self._channel, "basic.qos", self._patience, prefetch_count=0, global_=True)
+        self._window, self._shares_window = window, shares
+        self._window_since = 0 if shares else max(self._held, default=0)
+        connection.call(self._channel, "basic.qos", self._patience, prefetch_count=window, global_=shares)
         self._consume(connection, replaced)
         self._cancel(connection, replaced)
 
@@ -461,7 +474,7 @@ class RabbitMQConsumer(Consumer):
             connection.call_many(self._channel, calls, self._patience)
         except ConnectionClosed as exc:
             if exc.code == NOT_IMPLEMENTED:  # one of them is a quorum queue, whatever we declared
-                self._shares_window = False
+                self._can_share = False
             raise
 
     def _cancel(self, connection: Connection, tags: Sequence[str]) -> None:
@@ -474,11 +487,13 @@ class RabbitMQConsumer(Consumer):
                 self._consumed.pop(tag, None)  # the broker may have ended it itself meanwhile
 
     def _lasting(self) -> list[str]:
-        """The tags of the consumers whose queues outlive them."""
-        return [tag for tag, queue in self._consumed.items() if self._outlives_us(queue)]
+        """The tags of the consumers that may end while we go on."""
+        return [tag for tag, queue in self._consumed.items() if self._may_leave(queue)]
 
-    def _outlives_us(self, queue: str) -> bool:
-        return not self._options.queue(queue).auto_delete
+    def _may_leave(self, queue: str) -> bool:
+        """Whether *queue* neither goes with its last consumer nor goes over to another worker's."""
+        declared = self._options.queue(queue)
+        return not (declared.auto_delete or _has_single_active(declared))
 
     # -- connections --------------------------------------------------------------------------------
 
@@ -494,7 +509,8 @@ class RabbitMQConsumer(Consumer):
         if int(connection.server_properties.get("version", "0").partition(".")[0]) >= 4 or any(
             queue.arguments.get("x-queue-type", "classic") != "classic" for queue in queues
         ):
-            self._shares_window = False
+            self._can_share = False
+        self._is_single_active = any(map(_has_single_active, queues))
         self._connection = connection
         return connection
 
@@ -530,7 +546,8 @@ class RabbitMQConsumer(Consumer):
             elif not is_flagged:
                 unstarted.append(self._copy_of(each))
         most = self._window * (1 if self._shares_window else len(self._queues))
-        self._copies.lose(held, unstarted, max(most - len(self._held), 0), time.monotonic())
+        inside = sum(tag > self._window_since for tag in self._held)
+        self._copies.lose(held, unstarted, max(most - inside, 0), time.monotonic())
 
     @contextmanager
     def _guarded(self) -> Iterator[Connection]:
@@ -540,6 +557,15 @@ class RabbitMQConsumer(Consumer):
         except OperationalError:
             self._disconnect()
             raise
+
+
+def _rounded_up(window: int) -> int:
+    """The next power of two, so that a window which follows run times is not moved for each task."""
+    return 1 << (window - 1).bit_length()
+
+
+def _has_single_active(queue: Queue) -> bool:
+    return bool(queue.arguments.get("x-single-active-consumer"))
 
 
 def _count(header: object) -> int:
