@@ -3,6 +3,7 @@
 Exception
  └ FastQError (CeleryError is the same class)
     ├ ImproperlyConfigured
+    │  ├ ChordsUnsupported             also NotImplementedError
     │  └ UnknownSetting                also LookupError
     │     └ SettingNotFound            also KeyError, AttributeError
     ├ SecurityError
@@ -71,6 +72,7 @@ __all__ = (
     "CeleryError",
     "CeleryWarning",
     "ChordError",
+    "ChordsUnsupported",
     "CommandError",
     "ContentDisallowed",
     "DecodeError",
@@ -138,6 +140,15 @@ CeleryError = FastQError
 
 class ImproperlyConfigured(FastQError):
     """A setting, or an argument of the application, that can't be used as it stands."""
+
+
+class ChordsUnsupported(ImproperlyConfigured, NotImplementedError):
+    """A chord was called, and nothing counts its parts; the one argument is ``result_backend``."""
+
+    def __str__(self) -> str:
+        backend = self.args[0] if self.args else None
+        what = f"result_backend is {backend!r}" if backend else "no result_backend is set"
+        return f"a chord needs a backend that counts its tasks, and {what}: set it to redis:// or sqlite://"
 
 
 class UnknownSetting(ImproperlyConfigured, LookupError):

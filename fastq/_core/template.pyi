@@ -29,4 +29,7 @@ class Template:
         request: Context | None,
         task_id: str | None = None,
         announce: Callable[[Any, dict[str, Any], dict[str, Any]], None] | None = None,
+        embed: dict[str, Any] | None = None,
+        group_id: str | None = None,
+        group_index: int | None = None,
     ) -> list[Message]: ...

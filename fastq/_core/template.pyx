@@ -56,11 +56,13 @@ cdef class Template:
         self.shows_args = "argsrepr" not in headers
         self.shows_kwargs = "kwargsrepr" not in headers
 
-    def messages(self, args, kwargs, Context request, str task_id=None, announce=None) -> list:
+    def messages(self, args, kwargs, Context request, str task_id=None, announce=None, dict embed=None,
+                 str group_id=None, group_index=None) -> list:
         """The messages of one call, sent from the run *request* or from outside of any (None).
 
         Without a *task_id* it gets a new one. *announce* is called with the body, the headers
-        and the properties before they are encoded, and may change the latter two.
+        and the properties before they are encoded, and may change the latter two. *embed* is what
+        follows the task (§1.4), *group_id* and *group_index* its place in a group.
         """
         cdef dict headers = self.headers.copy()
         cdef dict properties = self.properties.copy()
@@ -74,12 +76,15 @@ cdef class Template:
             headers.setdefault("parent_id", request.id)
         elif "root_id" not in headers:
             headers["root_id"] = task_id
+        if group_id is not None:
+            headers["group"] = group_id
+            headers["group_index"] = group_index
         if self.shows_args:
             shown = args if type(args) is tuple else tuple(args)
             headers["argsrepr"] = preview(shown, SHOWN, self.repr_depth)
         if self.shows_kwargs:
             headers["kwargsrepr"] = preview(kwargs, SHOWN, self.repr_depth) if kwargs else "{}"
-        body = (args, kwargs, NO_EMBED)
+        body = (args, kwargs, NO_EMBED if embed is None else embed)
         if announce is not None:
             announce(body, headers, properties)
         cdef bytes data = json_dumps(body) if self.encode is None else self.encode(body)

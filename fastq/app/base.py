@@ -23,15 +23,19 @@ from fastq.app import current, sending
 from fastq.app.registry import TaskRegistry
 from fastq.app.routes import Router
 from fastq.app.settings import Settings
-from fastq.app.stores import backend_options, backend_url, broker_options, broker_url
+from fastq.app.stores import backend_options, backend_url, broker_options, broker_url, sends_replies
 from fastq.app.task import Task as BaseTask
 from fastq.backends.base import Backend, StoredResult
 from fastq.backends.schemes import open_backend
 from fastq.brokers.base import Broker, BrokerOptions
 from fastq.brokers.schemes import open_broker
-from fastq.exceptions import DecodeError
+from fastq.canvas import Signature, signature
+from fastq.canvas.builtins import define_builtins
+from fastq.canvas.workflow import compose_workflow
+from fastq.exceptions import ChordsUnsupported, DecodeError
 from fastq.result.async_result import AsyncResult
 from fastq.result.base import ResultBase
+from fastq.result.joining import may_wait
 from fastq.result.sets import GroupResults, ResultSet
 
 if TYPE_CHECKING:
@@ -112,11 +116,12 @@ class FastQ:
         self._tracer: Tracer | None = None
         self._logging: Any = None
         self._executor: ThreadPoolExecutor | None = None
-        self._pipeline: ContextVar[list[Message] | None] = ContextVar("fastq.pipeline", default=None)
+        self._pipeline: ContextVar[_Collected | None] = ContextVar("fastq.pipeline", default=None)
         self._event_loops = threading.local()
         # Content types that settings allow, by the settings' names; found anew when any setting changes.
         self._accepted_types: dict[tuple[str, ...], frozenset[str]] = {}
         self._accepted_version = -1
+        define_builtins(self)
         current.add_app(self)
         if set_as_current:
             self.set_current()
@@ -337,20 +342,21 @@ class FastQ:
         message = messages[0]
         self.publish(messages, options)
         result: AsyncResult[Any] = AsyncResult(message.id, app=self, task_name=message.task)
-        if options.get("ignore_result", task is not None and task.ignore_result):
-            result.ignored = True
         request = current_request()
         if request is not None and options.get("add_to_parent", True) and (task is None or task.trail):
             request.children.append(result.as_tuple())
         if signals.after_task_publish.receivers:
-            signals.after_task_publish.send(
-                sender=message.task,
-                headers=message.headers,
-                body=message.body,
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-            )
+            self._announce_published(message)
         return result
+
+    def _announce_published(self, message: Message) -> None:
+        signals.after_task_publish.send(
+            sender=message.task,
+            headers=message.headers,
+            body=message.body,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+        )
 
     def publish(self, messages: list[Message], options: Mapping[str, Any] = sending.NO_OPTIONS) -> None:
         """Hand *messages* to the broker, or to the `pipeline` that is open here.
@@ -359,7 +365,7 @@ class FastQ:
         """
         collected = self._pipeline.get()
         if collected is not None:
-            collected.extend(messages)
+            collected.messages += messages
         else:
             policy = sending.publish_policy(self.conf, options)
             self.broker.publish(messages, None if policy is None else policy.timeout, policy)
@@ -380,7 +386,36 @@ class FastQ:
         if task is not None:
             task.prepare()
             merged = task.message_options | options
-        return self.send(self.composer.compose(name, task, args, kwargs, merged), merged, task)
+        messages = self.composer.compose(name, task, args, kwargs, merged, current_request())
+        return self.send(messages, merged, task)
+
+    def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
+        """A signature that this app sends, of a task's name or of a map."""
+        return signature(*args, **{"app": self, **kwargs})
+
+    def send_workflow(
+        self,
+        sig: Mapping[str, Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> Any:
+        """Publish what starts of the chain, group or chord *sig*, and return its result.
+
+        Of *options* those of the call count here: ``retry``, ``retry_policy`` and ``add_to_parent``.
+        When a generator of signatures or the broker fails, the blocks before were sent.
+        """
+        request = current_request()
+        workflow = compose_workflow(self, sig, args, kwargs, options, request)
+        for messages, chords in workflow:
+            self.begin_chords(chords)
+            self.publish(messages, options)
+            if signals.after_task_publish.receivers:
+                for message in messages:
+                    self._announce_published(message)
+        if request is not None and workflow.started is not None and options.get("add_to_parent", True):
+            request.children.append(workflow.started.as_tuple())
+        return workflow.result
 
     def send_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult[Any]]:
         """Send many calls ``(task or name, args, kwargs, options)``, of which the last two may be missing.
@@ -400,7 +435,8 @@ class FastQ:
                 task.check_arguments(*args, **kwargs)
         sending.check_options(options)
         merged = task.message_options | options if task is not None and task.message_options else options
-        return self.composer.compose(target if task is None else task.name, task, args, kwargs, merged)
+        name = target if task is None else task.name
+        return self.composer.compose(name, task, args, kwargs, merged, current_request())
 
     def publish_blocks(
         self, composed: Iterable[list[Message]], options: Mapping[str, Any] = sending.NO_OPTIONS
@@ -418,20 +454,44 @@ class FastQ:
             self.publish(block, options)
         return results
 
+    def begin_chords(self, chords: list[tuple[str, int]]) -> None:
+        """Tell the backend the sizes of *chords*, or the `pipeline` that is open here.
+
+        The last message of a chord's header must not go out before.
+        """
+        collected = self._pipeline.get()
+        if collected is not None:
+            collected.chords += chords
+        elif chords:
+            self.check_chords()
+            cast(Any, self.backend).begin_chords(chords)
+
+    def check_chords(self) -> None:
+        """Raise `ChordsUnsupported` if no backend counts the parts of chords here."""
+        if self.backend is None or self.backend.sends_replies:
+            raise ChordsUnsupported(self.conf.result_backend)
+
+    def reply_queue(self) -> str | None:
+        """Where results of what is sent here are waited for, if they travel as messages."""
+        if not sends_replies(self.conf) or not may_wait() or self.backend is None:
+            return None
+        return self.backend.reply_queue()
+
     @contextmanager
     def pipeline(self) -> Iterator[None]:
         """Collect what this thread or task sends in the block, and send it all at its end.
 
         When the block raises, nothing is sent.
         """
-        collected: list[Message] = []
+        collected = _Collected()
         token = self._pipeline.set(collected)
         try:
             yield
         finally:
             self._pipeline.reset(token)
-        if collected:
-            self.publish(collected)
+        self.begin_chords(collected.chords)
+        if collected.messages:
+            self.publish(collected.messages)
 
     @property
     def current_task(self) -> BaseTask[Any, Any] | None:
@@ -665,6 +725,14 @@ class FastQ:
 
     def __repr__(self) -> str:
         return f"<FastQ {self.main or '__main__'}>"
+
+
+class _Collected:
+    """What is sent in the block of a `FastQ.pipeline`."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.chords: list[tuple[str, int]] = []
 
 
 def shared_task(*args: Any, **options: Any) -> Any:

@@ -225,7 +225,6 @@ _TASK = (
         BOOL,
         False,
         "A chord's link_error holds for its header, too.",
-        unused=CANVAS,
     ),
     S("task_always_eager", BOOL, False, "Run tasks in place instead of sending them."),
     S("task_annotations", ANY, None, "Attributes to set on tasks, by task name."),

@@ -14,11 +14,13 @@ from fastq._core.request import current_request
 from fastq._core.template import Template
 from fastq.app.stores import sends_replies
 from fastq.brokers.retry_policy import ONE_ATTEMPT, RetryPolicy, policy_from
-from fastq.exceptions import FastQError, nearest_name
+from fastq.canvas.plain import FOLLOWERS, embedded
+from fastq.exceptions import nearest_name
 from fastq.result.joining import may_wait
 from fastq.topology import DELIVERY_MODES, PERSISTENT
 
 if TYPE_CHECKING:
+    from fastq._core.request import Context
     from fastq.app.base import FastQ
     from fastq.app.routes import Route
     from fastq.app.settings import Settings
@@ -56,6 +58,13 @@ class SendOptions(TypedDict, total=False):
     parent_id: str | None
     group_id: str | None
     group_index: int | None
+    link: Any  # signatures to run with the result
+    link_error: Any  # signatures to run when it fails
+    chain: Sequence[Mapping[str, Any]] | None  # the steps after this one, reversed
+    chord: Mapping[str, Any] | None  # the body of the chord to whose header it belongs
+    replaced_task_nesting: int
+    route_name: str | None  # the name to route by in place of the task's
+    stamped_headers: Sequence[str] | None  # names of stamps, which are options themselves
     retries: int
     delivery_mode: int | str | None  # 1 or "transient", 2 or "persistent"
     mandatory: bool  # on RabbitMQ: whether it is an error that no queue takes the message
@@ -68,7 +77,6 @@ class SendOptions(TypedDict, total=False):
 KNOWN_OPTIONS = frozenset(SendOptions.__annotations__)
 # What is above RabbitMQ refuses; then the header alone says when a message expires.
 LONGEST_EXPIRATION_MS = 2**32 - 1
-CANVAS_OPTIONS = frozenset({"link", "link_error", "chord", "chain"})
 NO_OPTIONS: dict[str, Any] = {}
 # What a call's retry_policy completes: Celery's default.
 RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2}
@@ -76,21 +84,13 @@ RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_max": 1, "inter
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise `TypeError` for an option that no call takes, naming the nearest that one does."""
+    stamps = options.get("stamped_headers") or ()
     for name in options:
-        if name in CANVAS_OPTIONS:
-            refuse_canvas(options)
-        elif name not in KNOWN_OPTIONS:
+        if name not in KNOWN_OPTIONS and name not in stamps:
             raise TypeError(f"apply_async takes no option {name!r}{nearest_name(name, KNOWN_OPTIONS)}")
     priority = options.get("priority")
     if priority is not None and not isinstance(priority, int):
         raise TypeError(f"the priority is {priority!r}, not a whole number")
-
-
-def refuse_canvas(options: Mapping[str, Any]) -> None:
-    """Raise `FastQError` if *options* ask for more tasks to follow."""
-    for name in CANVAS_OPTIONS:
-        if options.get(name):
-            raise FastQError(f"the option {name!r} belongs to canvas, which this version does not have yet")
 
 
 # This process as messages name their sender; and how often it has forked, so that a child makes
@@ -147,11 +147,19 @@ class Composer:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         options: Mapping[str, Any],
+        request: Context | None,
+        embed: dict[str, Any] | None = None,
+        task_id: str | None = None,
+        group_id: str | None = None,
+        group_index: int | None = None,
     ) -> list[Message]:
-        """The messages of one call: one, or where the broker does not route by itself one for each queue."""
+        """The messages of one call: one, or where the broker does not route by itself one for each queue.
+
+        It is sent from the run *request*, or from outside of any. For the parts of a workflow, *embed* is
+        what follows (§1.4), and the other three are what the options of their names are.
+        """
         if task is not None and task.dump_models is not None:
             args, kwargs = task.dump_models(args, kwargs)
-        request = current_request()
         conf = self._app.conf
         if conf.task_inherit_parent_priority and request is not None and request.message is not None:
             options = {"priority": request.message.priority, **options}
@@ -159,7 +167,11 @@ class Composer:
         if signals.before_task_publish.receivers:
             announce = self._announcement(name, options, args, kwargs, task)
         template = self.template(name, task, options, args, kwargs)
-        messages = template.messages(args, kwargs, request, options.get("task_id"), announce)
+        if options:
+            task_id = task_id or options.get("task_id")
+            if embed is None and not FOLLOWERS.isdisjoint(options):
+                embed = embedded(options)
+        messages = template.messages(args, kwargs, request, task_id, announce, embed, group_id, group_index)
         return self._awaiting_reply(messages) if self._sends_replies else messages
 
     def _awaiting_reply(self, messages: list[Message]) -> list[Message]:
@@ -199,15 +211,16 @@ class Composer:
         """
         check, template = task.check_arguments, None
         is_plain = task.dump_models is None and not signals.before_task_publish.receivers
+        embed = embedded(options)
         request = current_request()
         for args, kwargs in calls:
             if check is not None:
                 check(*args, **kwargs)
             if template is not None:
-                messages = template.messages(args, kwargs, request)
+                messages = template.messages(args, kwargs, request, None, None, embed)
                 yield self._awaiting_reply(messages) if self._sends_replies else messages
                 continue
-            yield self.compose(task.name, task, args, kwargs, options)
+            yield self.compose(task.name, task, args, kwargs, options, request)
             if is_plain and self._app.router.is_static and not self._app.conf.task_inherit_parent_priority:
                 route = self._app.router.route(task.name, options, args, kwargs, task)
                 template = self._make(task.name, task, route) if route.is_lasting else None
@@ -223,7 +236,7 @@ class Composer:
             self._sends_replies = sends_replies(self._app.conf)
         template = self._templates.get(name) if not options else None
         if template is None:
-            route = self._app.router.route(name, options, args, kwargs, task)
+            route = self._app.router.route(options.get("route_name") or name, options, args, kwargs, task)
             template = self._make(name, task, route)
             if not options and self._app.router.is_static and route.is_lasting:
                 self._templates[name] = template
@@ -334,6 +347,7 @@ def _apply_options(
         ("retries", "retries"),
         ("root_id", "root_id"),
         ("parent_id", "parent_id"),
+        ("replaced_task_nesting", "replaced_task_nesting"),
         ("ignore_result", "ignore_result"),
         ("argsrepr", "argsrepr"),
         ("kwargsrepr", "kwargsrepr"),
@@ -341,6 +355,10 @@ def _apply_options(
         value = options.get(option)
         if value is not None:
             headers[header] = value
+    stamps = options.get("stamped_headers")
+    if stamps:
+        headers["stamped_headers"] = list(stamps)
+        headers["stamps"] = {name: options.get(name) for name in stamps}
     limits = [options.get("time_limit"), options.get("soft_time_limit")]
     if limits != [None, None]:
         headers["timelimit"] = limits

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 from fastq import states
 from fastq._core.message import Delivery
 from fastq._core.preview import preview
-from fastq._core.request import Context, pop_request, push_request, request_of
+from fastq._core.request import Context, current_request, pop_request, push_request, request_of
 from fastq.app import sending
 from fastq.app.argument_check import argument_check, is_coroutine_function
 from fastq.backends.base import StoredResult
+from fastq.canvas import Signature, chunks, maybe_signature, xmap, xstarmap
+from fastq.canvas.errbacks import call_inline, is_called_inline
+from fastq.canvas.plain import listed
 from fastq.exceptions import (
     FastQError,
     MaxRetriesExceededError,
@@ -204,7 +207,8 @@ class Task(Generic[P, R]):
         if app.conf.task_always_eager:
             args, kwargs = app.composer.travelled(self, args, kwargs, merged)
             return self.apply(args, kwargs, **options)
-        return app.send(app.composer.compose(self.name, self, args, kwargs, merged), merged, self)
+        messages = app.composer.compose(self.name, self, args, kwargs, merged, current_request())
+        return app.send(messages, merged, self)
 
     def apply_many(self, calls: Iterable[Any], **options: Unpack[SendOptions]) -> list[AsyncResult[R]]:
         """Send a message for each of *calls*, in few writes: as fast as the broker takes them.
@@ -218,11 +222,7 @@ class Task(Generic[P, R]):
         merged = {**self.message_options, **options} if self.message_options else options
         arguments = map(_arguments, calls)
         composed = self.app.composer.compose_many(self, arguments, merged)
-        results = self.app.publish_blocks(composed, merged)
-        if merged.get("ignore_result", self.ignore_result):
-            for result in results:
-                result.ignored = True
-        return results
+        return self.app.publish_blocks(composed, merged)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As `delay`, without blocking the event loop."""
@@ -245,9 +245,11 @@ class Task(Generic[P, R]):
         throw: bool | None = None,
         retries: int = 0,
         task_id: str | None = None,
+        link: Any = None,
+        link_error: Any = None,
         **options: Any,
     ) -> EagerResult[R]:
-        """Run the task here, as a worker would, and return its result.
+        """Run the task here, as a worker would, with what it is linked to, and return its result.
 
         With *throw*, or ``task_eager_propagates``, what the task raises is raised. A retry
         runs at once.
@@ -257,8 +259,10 @@ class Task(Generic[P, R]):
         self.prepare()
         args = () if args is None else args
         kwargs = {} if kwargs is None else dict(kwargs)
-        sending.refuse_canvas(options)
-        known = {name: value for name, value in options.items() if name in sending.KNOWN_OPTIONS}
+        throw = app.conf.task_eager_propagates if throw is None else throw
+        stamps = options.get("stamped_headers") or ()
+        names = [name for name in options if name in sending.KNOWN_OPTIONS or name in stamps]
+        known = {name: options[name] for name in names}
         known |= {"retries": retries, "task_id": task_id}
         message = app.composer.compose_in_place(self, args, kwargs, self.message_options | known)
         outcome, value, traceback = app.tracer().apply(
@@ -266,16 +270,70 @@ class Task(Generic[P, R]):
         )
         if isinstance(value, Retry) and value.sig is not None:
             args, kwargs = value.sig
+            options |= {"link": link, "link_error": link_error}
             return self.apply(args, kwargs, throw=throw, retries=retries + 1, task_id=message.id, **options)
-        if outcome.state in states.EXCEPTION_STATES and (
-            app.conf.task_eager_propagates if throw is None else throw
-        ):
+        for callback in listed(link) if outcome.state == states.SUCCESS else ():
+            maybe_signature(callback, app=app, clone=True).apply((value,))
+        if outcome.state == states.FAILURE and link_error and not throw:
+            request = Context(self, message, args=args, kwargs=kwargs, is_eager=True)
+            self._call_errbacks(listed(link_error), request, value, traceback)
+        if outcome.state in states.EXCEPTION_STATES and throw:
             raise value
         if self.store_eager_result and outcome.result is not None and app.backend is not None:
             app.backend.store([StoredResult(message.id, str(outcome.state), outcome.result)])
         return EagerResult(
             message.id, value, str(outcome.state), traceback=traceback, name=self.name, app=app
         )
+
+    def _call_errbacks(
+        self, errbacks: list[Any], request: Context, exc: BaseException, traceback: str | None
+    ) -> None:
+        """Call *errbacks* here, in place of the worker that would."""
+        inline = [errback for errback in errbacks if is_called_inline(self.app, errback)]
+        for errback in inline:
+            try:
+                call_inline(self.app, errback, request, exc, traceback)
+            except Exception as error:
+                from logging import getLogger  # for errbacks that fail alone
+
+                getLogger(__name__).exception("the errback %s raised %r", errback["task"], error)
+        for errback in errbacks:
+            if errback not in inline:
+                maybe_signature(errback, app=self.app, clone=True).apply((request.id,))
+
+    # -- signatures -------------------------------------------------------------
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A signature with these arguments; there may be more when it is called."""
+        return Signature(self, args, kwargs, app=self.app)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A signature with these arguments and no others: it ignores the result of what ran before it."""
+        return Signature(self, args, kwargs, immutable=True, app=self.app)
+
+    def signature(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Signature[R]:
+        """A signature with *args*, *kwargs* and *options*; *more* are options too, or ``immutable``."""
+        return Signature(self, args, kwargs, options, **{"app": self.app, **more})
+
+    subtask = signature
+
+    def map(self, it: Iterable[Any]) -> xmap:
+        """``[task(x) for x in it]``, in one task."""
+        return xmap(self.s(), it, app=self.app)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """``[task(*x) for x in it]``, in one task."""
+        return xstarmap(self.s(), it, app=self.app)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """``[task(*x) for x in it]``, in a group of tasks that do *n* items each."""
+        return chunks(self.s(), it, n, app=self.app)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
         """The result of the run with *task_id*."""

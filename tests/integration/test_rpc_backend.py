@@ -16,7 +16,7 @@ from fastq import FastQ
 from fastq._core.message import new_id
 from fastq.backends.base import Backend, StoredResult
 from fastq.exceptions import ImproperlyConfigured, TimeoutError
-from fastq.result import AsyncResult, ResultSet
+from fastq.result import AsyncResult
 
 PATIENCE = 20.0
 CAPTURED = fixture("amqp-rpc-backend-replies")["messages"]
@@ -54,15 +54,15 @@ def result(task_id: str, reply_to: str | None, document: bytes = b"{}") -> Store
 
 def test_messages_name_one_queue_of_this_process(open_app: Any, channel: amqp.Channel) -> None:
     app = open_app(task_default_queue=f"q-{new_id()}")
-    messages = [app.composer.compose("any", None, (), {}, {})[0] for _ in range(2)]
+    messages = [app.composer.compose("any", None, (), {}, {}, None)[0] for _ in range(2)]
     names = {message.properties["reply_to"] for message in messages}
     assert names == {backend_of(app).reply_queue()}
     # As Celery declares it: RabbitMQ refuses anything else.
     channel.queue_declare(
         *names, durable=True, auto_delete=True, exclusive=False, arguments={"x-expires": 86400000}
     )
-    (ignored,) = app.composer.compose("any", None, (), {}, {"ignore_result": True})
-    (own,) = app.composer.compose("any", None, (), {}, {"reply_to": "mine"})
+    (ignored,) = app.composer.compose("any", None, (), {}, {"ignore_result": True}, None)
+    (own,) = app.composer.compose("any", None, (), {}, {"reply_to": "mine"}, None)
     assert "reply_to" not in ignored.properties
     assert own.properties["reply_to"] == "mine"
 
@@ -101,25 +101,6 @@ def test_captured_replies_are_read(open_app: Any, channel: amqp.Channel) -> None
         AsyncResult(failed, app=app).get(timeout=PATIENCE)
     # They were handed out, and can be asked for again.
     assert AsyncResult(added, app=app).result == 5
-
-
-def test_thousands_of_replies_are_joined_and_the_interval_is_kept(open_app: Any) -> None:
-    app, worker = open_app(), backend_of(open_app())
-    queue = backend_of(app).reply_queue()
-    ids = [new_id() for _ in range(3000)]
-    text = '{{"status": "SUCCESS", "result": {}, "traceback": null, "children": [], "task_id": "{}"}}'
-    replies = [result(each, queue, text.format(number, each).encode()) for number, each in enumerate(ids)]
-    worker.store(replies[:1000])
-    beats: list[int] = []
-
-    def beat() -> None:
-        worker.store(replies[1000 + 500 * len(beats) :][:500])
-        beats.append(1)
-
-    group: ResultSet[int] = ResultSet([AsyncResult(each, app=app) for each in ids])
-    assert group.join(timeout=PATIENCE, on_interval=beat, interval=0.05) == list(range(3000))
-    assert len(beats) >= 4
-    assert group.join(timeout=0) == list(range(3000))
 
 
 def test_threads_share_the_queue_and_get_their_own(open_app: Any) -> None:

@@ -266,8 +266,6 @@ def test_old_results_are_deleted_where_the_store_does_not_do_so(app):
         expires_by_itself=False, shares_store_with=lambda broker: False, close=lambda: None
     )
     app._is_backend_open = True
-    assert "celery.backend_cleanup" not in Scheduler(app).schedule  # no task of that name
-    app.tasks["celery.backend_cleanup"] = app.tasks["tasks.add"]
     entry = Scheduler(app).schedule["celery.backend_cleanup"]
     assert (entry.schedule, entry.options) == (crontab("0", "4", "*"), {"expires": 43200})
     app.conf.result_expires = None

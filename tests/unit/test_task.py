@@ -14,7 +14,6 @@ from fastq.app.sending import retry_of
 from fastq.brokers.retry_policy import RetryPolicy
 from fastq.exceptions import (
     EncodeError,
-    FastQError,
     ImproperlyConfigured,
     MaxRetriesExceededError,
     NotRegistered,
@@ -154,8 +153,6 @@ def test_an_option_that_is_misspelt_names_the_right_one(app):
 
     with pytest.raises(TypeError, match="countdown"):
         add.apply_async(countdwon=3)
-    with pytest.raises(FastQError, match="canvas"):
-        add.apply_async(link=object())
 
 
 def test_options_become_headers_and_properties(app, sent):

@@ -87,6 +87,6 @@ def test_a_naive_eta_or_expiry_is_utc_as_for_celerys_workers(make_app, zone, is_
     app = make_app(timezone=zone, enable_utc=is_utc)
     task = app.task(name="t")(nothing)
     task.prepare()
-    [message] = app.composer.compose("t", task, (), {}, {"eta": naive, "expires": naive})
+    [message] = app.composer.compose("t", task, (), {}, {"eta": naive, "expires": naive}, None)
     assert message.headers["eta"] == message.headers["expires"] == "2030-07-01T12:00:00+00:00"
     assert parse_instant(naive.isoformat()) == seen_by_celery.timestamp() == message.due

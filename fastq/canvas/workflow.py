@@ -1,0 +1,337 @@
+"""Turn a signature into messages: the only place where workflows do so (docs/DESIGN.md D5).
+
+What starts now becomes messages; what follows travels in their bodies, as the plain maps that
+Celery's workers read too (docs/PROTOCOL.md §8). Nothing here does any I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastq._core.message import new_id
+from fastq._core.request import Context
+from fastq.canvas.parents import eldest, link_parents
+from fastq.canvas.plain import kind_of, members_of, plain
+from fastq.canvas.steps import Sig, flattened, starmaps
+from fastq.canvas.writing import (
+    Place,
+    Writer,
+    as_one,
+    message_options,
+    place_of,
+    placed,
+    steps_at,
+    unique,
+    with_options,
+)
+from fastq.result import AsyncResult, GroupResult
+
+if TYPE_CHECKING:
+    from fastq._core.message import Message
+    from fastq.app.base import FastQ
+
+NOTHING: dict[str, Any] = {}
+# Messages that are composed before they go out: enough to make one write cheap, few enough to keep
+# memory flat when a group comes from a generator that is endless.
+BLOCK = 1000
+# Options of a call that say how it is sent, and not what.
+SENDING = frozenset({"add_to_parent", "retry", "retry_policy", "producer", "connection", "publisher"})
+
+
+class Block(NamedTuple):
+    """Messages of a workflow that go out together, and what must be known before they do."""
+
+    messages: list[Message]
+    # (group id, size) of every chord the last of whose header is in this block: to be written to
+    # the backend before the messages are published, or in the same commit.
+    chords: list[tuple[str, int]]
+
+
+class Workflow:
+    """What a signature becomes: blocks of messages, and the results that its caller gets.
+
+    Iterating gives the `Block` s, composed as they are taken, once. A group may come from a
+    generator, so *result* and *started* are whole only when the last block has been taken.
+    """
+
+    __slots__ = ("_blocks", "result", "started")
+
+    def __init__(self, blocks: Iterator[Block], result: Any, started: Any) -> None:
+        self._blocks = blocks
+        # AsyncResult or GroupResult of the signature's value, with its parents; None if nothing is sent.
+        self.result = result
+        # The result to list among the children of the run that sends this; None if nothing is sent. Of a
+        # chain that is its first step's, of a chord its header's, as Celery has it.
+        self.started = started
+
+    def __iter__(self) -> Iterator[Block]:
+        return self._blocks
+
+
+def compose_workflow(
+    app: FastQ,
+    signature: Mapping[str, Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] = NOTHING,
+    options: Mapping[str, Any] = NOTHING,
+    request: Context | None = None,
+    *,
+    checks_arguments: bool = True,
+) -> Workflow:
+    """What *signature*, a `Signature` or a plain map of one, becomes when it is called.
+
+    *args* go before the arguments of what starts first, and *kwargs* over them, unless that is
+    immutable: ``(value,)`` for a callback and for the next step of a chain, ``(values,)`` for the
+    body of a chord. *options* go before the signature's own; those of canvas are
+
+      ``task_id``                       id of the signature's value: of a chain's last step, of a chord's body
+      ``chain``                         what follows it, reversed, with ids: ``embed["chain"][:-1]`` of a step
+      ``chord, group_id, group_index``  the chord's body to whose header it belongs, and its place there
+      ``link, link_error``              callbacks and errbacks beside its own
+      ``replaced_task_nesting``         for what replaces a task
+
+    *request* is the run that sends it, and becomes its parent; its root is what the run's root is. None:
+    it is sent from outside of any run. A priority is inherited where ``task_inherit_parent_priority`` says
+    so and nothing else gives one. With *checks_arguments* a task that is registered here is asked whether
+    the arguments fit, and a call that does not fit raises `TypeError`; a worker that sends what follows
+    leaves that to the worker that runs it.
+
+    Every id is given here, and those that *signature* has already are kept. Raises
+    `NotImplementedError` when there is a chord in it and the backend can't count its parts.
+    """
+    starter = _Starter(app, request, checks_arguments)
+    place = place_of(options)
+    extra = {name: options[name] for name in ("link", "link_error") if options.get(name)}
+    if extra:
+        signature = with_options(signature, extra)
+    call = {name: value for name, value in message_options(options).items() if name not in SENDING}
+    begun = starter.start(signature, args, kwargs, call, place)
+    if begun is None:
+        return Workflow(iter(()), None, None)
+    return Workflow(starter.blocks(), *begun)
+
+
+class _Frame:
+    """A group or the header of a chord, the members of which are being started."""
+
+    __slots__ = ("args", "body", "kwargs", "members", "options", "place", "results", "size")
+
+    def __init__(
+        self,
+        members: Iterator[tuple[Sig, tuple[Any, ...]]],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        place: Place,
+        results: list[Any],
+        body: Sig | None = None,
+    ) -> None:
+        self.members = members  # each with the errbacks that it gets from around it
+        self.args = args
+        self.kwargs = kwargs
+        self.options = options
+        self.place = place  # of every member, but for its index
+        self.results = results  # theirs, as they are started
+        self.size = 0
+        self.body = body  # of the chord, written down
+
+
+class _Starter:
+    """Starts one workflow: composes what goes out now, and has written down what follows."""
+
+    def __init__(self, app: FastQ, request: Context | None, checks_arguments: bool) -> None:
+        self._app = app
+        self._request = request
+        self._checks_arguments = checks_arguments
+        self._writer = Writer(app)
+        self._messages: list[Message] = []
+        self._chords: list[tuple[str, int]] = []
+        self._frames: list[_Frame] = []
+
+    def blocks(self) -> Iterator[Block]:
+        """Start the members of the groups and headers that are open, and yield what has been composed."""
+        while self._frames:
+            frame = self._frames[-1]
+            member = next(frame.members, None)
+            if member is None:
+                self._frames.pop()
+                self._close(frame)
+                continue
+            sig, errbacks = member
+            place = frame.place
+            if place.group_id is not None:
+                place = place._replace(group_index=frame.size)
+            if errbacks:
+                place = place._replace(errbacks=errbacks)
+            begun = self.start(sig, frame.args, frame.kwargs, frame.options, place)
+            if begun is not None:
+                frame.size += 1
+                frame.results.append(begun[0])
+            # The last message is kept: it may turn out to be the last of a header, and the size of
+            # the chord must be known before that goes out.
+            if len(self._messages) > BLOCK:
+                last = self._messages.pop()
+                yield Block(self._messages, self._chords)
+                self._messages, self._chords = [last], []
+        if self._messages:
+            yield Block(self._messages, self._chords)
+
+    def _close(self, frame: _Frame) -> None:
+        """See to the body of a chord, all of whose header has been started."""
+        if frame.body is None:
+            return
+        if frame.size:
+            assert frame.place.group_id is not None
+            self._chords.append((frame.place.group_id, frame.size))
+        else:
+            self.start(frame.body, ([],), NOTHING, NOTHING, Place())
+
+    def start(
+        self,
+        sig: Sig,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        place: Place,
+    ) -> tuple[Any, Any] | None:
+        """Start *sig*: (the result of its value, that of what is started). None if there is nothing to run.
+
+        *options* go before those of its messages. The members of a group or a header are started by `blocks`.
+        """
+        kind = kind_of(sig)
+        if kind == "chain":
+            return self._chain(sig, args, kwargs, options, place)
+        if kind == "chord":
+            return self._chord(sig, args, kwargs, options, place)
+        if kind == "chunks":
+            sig, kind = starmaps(sig), "group"
+        if kind == "group":
+            return self._group(sig, args, kwargs, options, place)
+        result = self._task(sig, args, kwargs, options, place)
+        return result, result
+
+    def _chain(
+        self,
+        sig: Sig,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        place: Place,
+    ) -> tuple[Any, Any] | None:
+        if sig["immutable"]:
+            args, kwargs = (), NOTHING
+        steps, rest = steps_at(sig, place)
+        if not steps:
+            return None
+        (first, first_place), *others = steps
+        parts = [self._writer.write(step, at) for step, at in others]
+        rest = (*rest, *(written for written, _ in reversed(parts)))
+        begun = self.start(first, args, kwargs, options, first_place._replace(rest=rest))
+        assert begun is not None
+        return link_parents([begun[0], *(result for _, result in parts)]), begun[1]
+
+    def _group(
+        self,
+        sig: Sig,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        place: Place,
+    ) -> tuple[Any, Any]:
+        own = sig["options"]
+        place = placed(place, own)
+        chord = as_one(sig, place)
+        if chord is not None:
+            return self._chord(chord[0], args, kwargs, options, chord[1])
+        group_id = place.task_id or new_id()
+        is_counted_apart = place.chord is not None
+        at = Place(
+            group_id=None if is_counted_apart else group_id, links=place.links, errbacks=place.errbacks
+        )
+        result: GroupResult[Any] = GroupResult(group_id, [], app=self._app)
+        members = ((member, ()) for member in flattened(members_of(sig)))
+        options = {**message_options(own), **options}
+        self._frames.append(_Frame(members, args, kwargs, options, at, result.results))
+        return result, result
+
+    def _chord(
+        self,
+        sig: Sig,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        place: Place,
+    ) -> tuple[Any, Any]:
+        own = sig["options"]
+        group_id = own.get("task_id") or new_id()
+        body, result = self._writer.body(with_options(sig, options) if options else sig, place)
+        header: GroupResult[Any] = GroupResult(group_id, [], app=self._app)
+        eldest(result).parent = header
+        if not sig["immutable"]:
+            args = (*args, *sig["args"])
+        kwargs = {**(sig["kwargs"].get("kwargs") or NOTHING), **kwargs}
+        members = self._writer.header(sig, place.errbacks)
+        options = {**message_options(own), **options}
+        at = Place(chord=body, group_id=group_id)
+        self._frames.append(_Frame(members, args, kwargs, options, at, header.results, body))
+        return result, header
+
+    def _task(
+        self,
+        sig: Sig,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        place: Place,
+    ) -> AsyncResult[Any]:
+        app, own, name = self._app, sig["options"], sig["task"]
+        if own:
+            place = placed(place, own)
+            options = {**message_options(own), **options}
+            if self._request is not None:  # its family is that of the run
+                options.pop("root_id", None)
+                options.pop("parent_id", None)
+        if sig["immutable"]:
+            args, kwargs = sig["args"], sig["kwargs"]
+        else:
+            args = (*args, *sig["args"])
+            kwargs = {**sig["kwargs"], **kwargs}
+        if kind_of(sig) is not None:  # a map
+            kwargs = {"task": plain(kwargs["task"]), "it": list(kwargs["it"])}
+            options = {"route_name": kwargs["task"]["task"], **options}
+        task = app.tasks.get(name)
+        if task is not None:
+            task.prepare()
+            if self._checks_arguments and task.check_arguments is not None:
+                task.check_arguments(*args, **kwargs)
+            if task.message_options:
+                options = {**task.message_options, **options}
+        messages = app.composer.compose(
+            name,
+            task,
+            args,
+            kwargs,
+            options,
+            self._request,
+            embed=_embed(place),
+            task_id=place.task_id,
+            group_id=place.group_id,
+            group_index=place.group_index,
+        )
+        self._messages += messages
+        return AsyncResult(messages[0].id, app=app, task_name=name)
+
+
+def _embed(place: Place) -> dict[str, Any] | None:
+    """What a task's body holds of what follows it (§1.4)."""
+    embed: dict[str, Any] = {}
+    if place.links:
+        embed["callbacks"] = unique(place.links)
+    if place.errbacks:
+        embed["errbacks"] = unique(place.errbacks)
+    if place.rest:
+        embed["chain"] = list(place.rest)
+    if place.chord is not None:
+        embed["chord"] = place.chord
+    return embed or None
