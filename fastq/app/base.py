@@ -342,6 +342,8 @@ class FastQ:
         message = messages[0]
         self.publish(messages, options)
         result: AsyncResult[Any] = AsyncResult(message.id, app=self, task_name=message.task)
+        if options.get("ignore_result", task is not None and task.ignore_result):
+            result.ignored = True
         request = current_request()
         if request is not None and options.get("add_to_parent", True) and (task is None or task.trail):
             request.children.append(result.as_tuple())

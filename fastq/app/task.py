@@ -222,7 +222,11 @@ class Task(Generic[P, R]):
         merged = {**self.message_options, **options} if self.message_options else options
         arguments = map(_arguments, calls)
         composed = self.app.composer.compose_many(self, arguments, merged)
-        return self.app.publish_blocks(composed, merged)
+        results = self.app.publish_blocks(composed, merged)
+        if merged.get("ignore_result", self.ignore_result):
+            for result in results:
+                result.ignored = True
+        return results
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As `delay`, without blocking the event loop."""

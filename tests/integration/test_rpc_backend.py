@@ -16,7 +16,7 @@ from fastq import FastQ
 from fastq._core.message import new_id
 from fastq.backends.base import Backend, StoredResult
 from fastq.exceptions import ImproperlyConfigured, TimeoutError
-from fastq.result import AsyncResult
+from fastq.result import AsyncResult, ResultSet
 
 PATIENCE = 20.0
 CAPTURED = fixture("amqp-rpc-backend-replies")["messages"]
@@ -101,6 +101,25 @@ def test_captured_replies_are_read(open_app: Any, channel: amqp.Channel) -> None
         AsyncResult(failed, app=app).get(timeout=PATIENCE)
     # They were handed out, and can be asked for again.
     assert AsyncResult(added, app=app).result == 5
+
+
+def test_thousands_of_replies_are_joined_and_the_interval_is_kept(open_app: Any) -> None:
+    app, worker = open_app(), backend_of(open_app())
+    queue = backend_of(app).reply_queue()
+    ids = [new_id() for _ in range(3000)]
+    text = '{{"status": "SUCCESS", "result": {}, "traceback": null, "children": [], "task_id": "{}"}}'
+    replies = [result(each, queue, text.format(number, each).encode()) for number, each in enumerate(ids)]
+    worker.store(replies[:1000])
+    beats: list[int] = []
+
+    def beat() -> None:
+        worker.store(replies[1000 + 500 * len(beats) :][:500])
+        beats.append(1)
+
+    group: ResultSet[int] = ResultSet([AsyncResult(each, app=app) for each in ids])
+    assert group.join(timeout=PATIENCE, on_interval=beat, interval=0.05) == list(range(3000))
+    assert len(beats) >= 4
+    assert group.join(timeout=0) == list(range(3000))
 
 
 def test_threads_share_the_queue_and_get_their_own(open_app: Any) -> None:

@@ -34,6 +34,34 @@ def test_a_retry_of_celerys_without_a_cause(app):
     assert (result.state, result.info) == ("RETRY", None)
 
 
+def test_nobody_waits_for_a_result_that_is_not_stored(app):
+    @app.task(ignore_result=True)
+    def silent(x):
+        return x
+
+    @app.task
+    def told(x):
+        return x
+
+    unstored = [
+        silent.delay(1),
+        told.apply_async((1,), ignore_result=True),
+        app.send_task(silent.name, (1,)),
+        app.send_task("elsewhere", ignore_result=True),
+        *silent.apply_many([(1,), (2,)]),
+    ]
+    assert [result.get() for result in unstored] == [None] * 6
+    stored = [
+        told.delay(1),
+        silent.apply_async((1,), ignore_result=False),
+        *told.apply_many([(1,)]),
+        *silent.apply_many([(1,)], ignore_result=False),
+    ]
+    for result in stored:
+        with pytest.raises(TimeoutError):
+            result.get(timeout=0)
+
+
 def test_a_failure_without_an_exception_is_refused(app):
     with pytest.raises(DecodeError, match="None"):
         store(app, "FAILURE", None).info  # noqa: B018
