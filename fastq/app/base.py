@@ -35,8 +35,9 @@ from fastq.canvas.workflow import compose_workflow
 from fastq.exceptions import ChordsUnsupported, DecodeError
 from fastq.result.async_result import AsyncResult
 from fastq.result.base import ResultBase
+from fastq.result.groups import GroupResults
 from fastq.result.joining import may_wait
-from fastq.result.sets import GroupResults, ResultSet
+from fastq.result.sets import ResultSet
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

@@ -3,8 +3,9 @@
 from fastq.result.async_result import AsyncResult
 from fastq.result.base import ResultBase, result_from_tuple
 from fastq.result.eager import EagerResult
+from fastq.result.groups import GroupResult
 from fastq.result.joining import allow_join_result, assert_will_not_block, denied_join_result, may_wait
-from fastq.result.sets import GroupResult, ResultSet
+from fastq.result.sets import ResultSet
 
 __all__ = [
     "AsyncResult",
