@@ -12,6 +12,7 @@ cpdef enum Action:
 
 cdef class Carrier:
     cdef int read(self, Message message) except -1
+    cdef bytes pack(self)
 
 
 cdef class Message:
