@@ -22,7 +22,7 @@ as a peer nests tables, and aborts the process where its state is not what it ex
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove
@@ -46,9 +46,9 @@ from fastq._core.amqp_properties cimport (
     find_flaw_in_properties,
     has_own_headers,
     hot_headers,
-    read_properties,
+    properties_of,
 )
-from fastq._core.amqp_table cimport MALFORMED, SOUND, Flaw, flaw_text, name_of
+from fastq._core.amqp_table cimport MALFORMED, SOUND, Flaw, dict_of, flaw_text, name_of
 from fastq._core.librabbitmq cimport (
     AMQP_FRAME_BODY,
     AMQP_FRAME_END,
@@ -62,13 +62,17 @@ from fastq._core.librabbitmq cimport (
     amqp_basic_return_t,
     amqp_bytes_t,
     amqp_connection_state_t,
+    amqp_decode_properties,
     amqp_destroy_connection,
     amqp_error_string2,
     amqp_frame_t,
     amqp_handle_input,
     amqp_maybe_release_buffers_on_channel,
     amqp_new_connection,
+    amqp_pool_t,
     amqp_tune_connection,
+    empty_amqp_pool,
+    init_amqp_pool,
 )
 from fastq._core.message cimport Carrier, Delivery, Message, check_address, new_message
 
@@ -80,6 +84,7 @@ CHANNEL_MAX = 2047  # RabbitMQ's default
 cdef enum:
     FIRST_BYTES = 64      # little, so that a tool sees reads beyond the end
     KEPT_BYTES = 1048576  # a buffer that grew larger than this is given back when it is empty
+    POOL_BYTES = 4096
 
 
 cdef class _Heartbeat:
@@ -155,12 +160,25 @@ cdef class Content(Carrier):
         message._properties = self._properties
         return 0
 
-    cdef bytes pack(self):
-        return self.raw_properties
-
     cdef int _decode(self) except -1:
-        if self._headers is None:
-            self._headers, self._properties = ({}, {}) if self.error else read_properties(self.raw_properties)
+        cdef amqp_pool_t pool
+        cdef amqp_bytes_t encoded
+        cdef void *decoded = NULL
+        if self._headers is not None:
+            return 0
+        if self.error is not None:
+            self._headers, self._properties = {}, {}
+            return 0
+        encoded.bytes = PyBytes_AS_STRING(self.raw_properties)
+        encoded.len = PyBytes_GET_SIZE(self.raw_properties)
+        init_amqp_pool(&pool, POOL_BYTES)
+        try:
+            if amqp_decode_properties(BASIC, &pool, encoded, &decoded) < 0:
+                raise MemoryError  # it was decoded before: nothing else can go wrong
+            self._headers = dict_of(&(<amqp_basic_properties_t *> decoded).headers)
+            self._properties = properties_of(<amqp_basic_properties_t *> decoded)
+        finally:
+            empty_amqp_pool(&pool)
         return 0
 
     def __repr__(self):

@@ -1,12 +1,10 @@
 """The properties of an AMQP message: librabbitmq's struct of them, and dicts (AMQP 0-9-1 §1.8.3)."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
 from fastq._core.amqp_layout cimport (
     APP_ID,
-    BASIC,
     CLUSTER_ID,
     CONTENT_TYPE,
     CORRELATION_ID,
@@ -24,27 +22,16 @@ from fastq._core.amqp_table cimport (
     MALFORMED,
     SOUND,
     Flaw,
-    dict_of,
     fill_short,
     find_flaw,
     name_of,
     seconds_of,
     value_of,
 )
-from fastq._core.librabbitmq cimport (
-    amqp_basic_properties_t,
-    amqp_bytes_t,
-    amqp_decode_properties,
-    amqp_pool_t,
-    amqp_table_t,
-    empty_amqp_pool,
-    init_amqp_pool,
-)
+from fastq._core.librabbitmq cimport amqp_basic_properties_t, amqp_bytes_t, amqp_table_t
 
+from fastq._core.message import HOT_HEADERS
 from fastq.exceptions import EncodeError
-
-cdef enum:
-    POOL_BYTES = 4096
 
 cdef dict PROPERTIES = {
     "delivery_mode": DELIVERY_MODE,
@@ -122,24 +109,7 @@ cdef amqp_bytes_t *_text_at(amqp_basic_properties_t *properties, int flag) noexc
     return NULL
 
 
-cpdef tuple read_properties(bytes raw):
-    """The headers and the other properties in *raw*, which has been found sound."""
-    cdef amqp_pool_t pool
-    cdef amqp_bytes_t encoded
-    cdef void *decoded = NULL
-    encoded.bytes = PyBytes_AS_STRING(raw)
-    encoded.len = PyBytes_GET_SIZE(raw)
-    init_amqp_pool(&pool, POOL_BYTES)
-    try:
-        if amqp_decode_properties(BASIC, &pool, encoded, &decoded) < 0:
-            raise MemoryError  # it was decoded before: nothing else can go wrong
-        return (dict_of(&(<amqp_basic_properties_t *> decoded).headers),
-                _properties_of(<amqp_basic_properties_t *> decoded))
-    finally:
-        empty_amqp_pool(&pool)
-
-
-cdef dict _properties_of(amqp_basic_properties_t *source):
+cdef dict properties_of(amqp_basic_properties_t *source):
     """All properties but content type, content encoding and headers."""
     cdef dict found = {}
     cdef int flag
@@ -161,9 +131,10 @@ cdef inline str _str_of(amqp_bytes_t *text):
     return (<char *> text.bytes)[:text.len].decode("utf-8", "replace")
 
 
-# `HOT_HEADERS`, in an order that `_hot_place` knows.
+# The headers that every delivery is asked for, in an order that `_hot_place` knows.
 cdef tuple HOT = ("id", "eta", "task", "group", "expires", "retries", "timelimit", "parent_id", "compression",
                   "ignore_result")
+assert frozenset(HOT) == HOT_HEADERS
 
 
 cdef int _hot_place(amqp_bytes_t key) noexcept nogil:

@@ -12,7 +12,6 @@ cpdef enum Action:
 
 cdef class Carrier:
     cdef int read(self, Message message) except -1
-    cdef bytes pack(self)
 
 
 cdef class Message:

@@ -85,27 +85,6 @@ cdef class Carrier:
         """Give *message* all its headers and properties."""
         raise NotImplementedError
 
-    cdef bytes pack(self):
-        """What another process can make a `PackedCarrier` of."""
-        raise NotImplementedError
-
-
-@cython.final
-@cython.freelist(256)
-cdef class PackedCarrier(Carrier):
-    """Headers and properties as AMQP writes them, in a child that may never be asked for them."""
-
-    cdef bytes _packed
-
-    cdef int read(self, Message message) except -1:
-        from fastq._core.amqp_properties import read_properties  # which needs librabbitmq
-
-        message._headers, message._properties = read_properties(self._packed)
-        return 0
-
-    cdef bytes pack(self):
-        return self._packed
-
 
 @cython.final
 @cython.freelist(256)
@@ -204,12 +183,8 @@ cdef class Message:
         })
 
     cpdef tuple to_tuple(self):
-        """The fields as plain values, for `marshal`; `message_from_tuple` is its inverse.
-
-        Headers and properties that nobody has read yet are not read for it.
-        """
-        properties = self._properties if self._carrier is None else self._carrier.pack()
-        return (self.task, self.id, self._headers, properties, self.body, self.content_type,
+        """The fields as plain values, for `marshal`; `message_from_tuple` is its inverse."""
+        return (self.task, self.id, self.all_headers(), self._properties, self.body, self.content_type,
                 self.content_encoding, self.queue, self.exchange, self.routing_key, self.priority, self.due)
 
     def __repr__(self):
@@ -230,15 +205,8 @@ def message_from_tuple(tuple fields) -> Message:
     """The message whose `Message.to_tuple` gave *fields*."""
     (task, id, headers, properties, body, content_type, content_encoding,
      queue, exchange, routing_key, priority, due) = fields
-    cdef Message message
-    cdef PackedCarrier carrier = None
-    if type(properties) is bytes:
-        carrier = PackedCarrier.__new__(PackedCarrier)
-        carrier._packed, properties = properties, None
-    message = new_message(task, id, headers, properties, body, content_type, content_encoding,
-                          queue, exchange, routing_key, priority, due)
-    message._carrier = carrier
-    return message
+    return new_message(task, id, headers, properties, body, content_type, content_encoding,
+                       queue, exchange, routing_key, priority, due)
 
 
 cdef Message new_message(str task, str id, dict headers, dict properties, bytes body, str content_type,

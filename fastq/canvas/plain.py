@@ -48,11 +48,9 @@ def embedded(options: Mapping[str, Any]) -> dict[str, Any] | None:
 _KINDS = {"celery.map": "xmap", "celery.starmap": "xstarmap", "celery.chunks": "chunks"}
 
 
-def kind_of(value: Any) -> str | None:
-    """What kind of workflow a signature, or a map of one, is; None for a task, and for anything else."""
-    if not isinstance(value, Mapping):
-        return None
-    return value.get("subtask_type") or _KINDS.get(value.get("task", ""))
+def kind_of(sig: Mapping[str, Any]) -> str | None:
+    """What kind of workflow a signature, or a map of one, is; None for a task."""
+    return sig.get("subtask_type") or _KINDS.get(sig.get("task", ""))
 
 
 def members_of(group: Mapping[str, Any]) -> Any:

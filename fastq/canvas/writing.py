@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq._core.message import new_id
@@ -51,6 +51,8 @@ def place_of(options: Mapping[str, Any]) -> Place:
 
     Callbacks and errbacks are left out.
     """
+    if PLACES.isdisjoint(options):
+        return NOWHERE
     return Place(
         tuple(options.get("chain") or ()),
         options.get("chord"),
@@ -132,11 +134,14 @@ def steps_at(chain: Sig, place: Place) -> tuple[list[tuple[Sig, Place]], tuple[S
     found = []
     for index, step in enumerate(steps):
         sig = step.sig
-        if index == 0:
+        if index == 0 and (step.args or options):
             sig = with_options(with_arguments(sig, step.args), message_options(options))
         errbacks = (*step.errbacks, *place.errbacks)
         if index < len(steps) - 1:
-            found.append((sig, Place(links=step.links, errbacks=errbacks)))
+            around = Place(links=step.links, errbacks=errbacks) if step.links or errbacks else NOWHERE
+            found.append((sig, around))
+        elif place is NOWHERE and not step.links and not errbacks:
+            found.append((sig, NOWHERE))
         else:
             end = place._replace(rest=(), links=(*step.links, *place.links), errbacks=errbacks)
             found.append((sig, end))
@@ -194,6 +199,8 @@ class Writer:
 
     def _options(self, own: Mapping[str, Any], place: Place) -> dict[str, Any]:
         """The options that say what *own* options say of the message, and that the value goes to *place*."""
+        if not own and place is NOWHERE and self.reply_to() is None:
+            return {}
         options: dict[str, Any] = {name: plain(value) for name, value in message_options(own).items()}
         said = {
             "task_id": place.task_id,
@@ -245,36 +252,33 @@ class Writer:
     def _chord(self, sig: Sig, place: Place) -> tuple[dict[str, Any], Any]:
         own = sig["options"]
         group_id = own.get("task_id") or new_id()
-        header = [
-            self.write(member, Place(errbacks=errbacks))
-            for member, errbacks in self.header(sig, place.errbacks)
-        ]
+        errbacks = self.header_errbacks(place.errbacks)
+        header = [self.write(member, Place(errbacks=errbacks(member))) for member in header_members(sig)]
         body, result = self.body(sig, place)
         eldest(result).parent = GroupResult(group_id, [result for _, result in header], app=self._app)
-        written = chord_of(
-            [written for written, _ in header], body, **self._options(own, Place(task_id=group_id))
-        )
+        options = self._options(own, Place(task_id=group_id))
+        written = chord_of([member for member, _ in header], body, **options)
         written["args"] = list(sig["args"])
         written["kwargs"]["kwargs"] = dict(sig["kwargs"].get("kwargs") or {})
         return written, result
 
-    def header(self, chord: Sig, errbacks: tuple[Any, ...]) -> Iterator[tuple[Sig, tuple[Any, ...]]]:
-        """The tasks of a chord's header, each with those of the chord's *errbacks* that it gets too.
+    def header_errbacks(self, errbacks: tuple[Any, ...]) -> Callable[[Sig], tuple[Any, ...]]:
+        """Which of the *errbacks* that are linked to a chord each task of its header gets.
 
-        Those of chords in it always do; every task does with ``task_allow_error_cb_on_chord_header``.
+        Those that are chords always get all; with ``task_allow_error_cb_on_chord_header`` every task does.
         """
-        if not self._has_checked:
-            self._app.check_chords()
-            self._has_checked = True
-        is_for_all = errbacks and self._app.conf.task_allow_error_cb_on_chord_header
-        for member in header_members(chord):
-            given = errbacks if kind_of(member) == "chord" else ()
-            if is_for_all:
-                given = (*({**plain(each), "immutable": True} for each in errbacks), *given)
-            yield member, given
+        if not errbacks:
+            return lambda member: ()
+        for_all: tuple[Any, ...] = ()
+        if self._app.conf.task_allow_error_cb_on_chord_header:
+            for_all = tuple({**plain(each), "immutable": True} for each in errbacks)
+        return lambda member: (*for_all, *errbacks) if kind_of(member) == "chord" else for_all
 
     def body(self, chord: Sig, place: Place) -> tuple[dict[str, Any], Any]:
         """The body of a chord with all that the chord's own options say of it, and its result."""
+        if not self._has_checked:
+            self._app.check_chords()
+            self._has_checked = True
         own, body = chord["options"], chord["kwargs"].get("body")
         if body is None:
             raise ValueError(f"the chord {chord!r} has no body")

@@ -18,7 +18,7 @@ from reference import amqp as reference
 from fastq._core.amqp import Content, FrameDecoder
 from fastq._core.amqp_encoder import FrameEncoder
 from fastq._core.amqp_table import decode_table, encode_table
-from fastq._core.message import Message, message_from_tuple
+from fastq._core.message import Message
 from fastq.exceptions import RemoteProtocolError
 
 HEADERS: dict[str, Any] = {
@@ -117,8 +117,7 @@ def use(frame: Any) -> None:
     if isinstance(frame, Content):
         delivery = frame.delivery("celery")
         if delivery.message is not None:
-            repr(message_from_tuple(delivery.message.to_tuple()).headers)
-            repr(delivery.message.headers)
+            delivery.message.to_tuple()
         repr((frame.headers, frame.properties, frame.body))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import json
-import marshal
 import struct
 import sys
 from base64 import b64decode
@@ -21,7 +20,7 @@ from fastq._core.amqp import HEARTBEAT, Content, FrameDecoder
 from fastq._core.amqp_encoder import FRAME_MAX, FrameEncoder
 from fastq._core.amqp_methods import method_name
 from fastq._core.amqp_table import decode_table, encode_table
-from fastq._core.message import HOT_HEADERS, Message, decode_envelope, message_from_tuple, upgrade_v1
+from fastq._core.message import Message, decode_envelope, upgrade_v1
 from fastq.brokers.base import BrokerOptions
 from fastq.brokers.schemes import open_broker
 from fastq.exceptions import EncodeError, ImproperlyConfigured, OperationalError, RemoteProtocolError
@@ -147,27 +146,6 @@ def test_headers_that_nobody_asked_for_are_read_when_they_are() -> None:
     assert message.headers == {"task": "t", "id": "i", "tenant": "acme"}
     message.headers["more"] = 1
     assert message.headers["more"] == 1
-
-
-def test_the_headers_that_every_worker_looks_at_are_at_hand() -> None:
-    headers = {name: name for name in HOT_HEADERS} | {"other": "o"}
-    [content] = feed(delivery(headers, {"content_type": "x"}, b""))
-    message = content.delivery("q").message
-    assert all(message.header(name) == name for name in HOT_HEADERS)
-    assert message.to_tuple()[2].keys() == HOT_HEADERS  # and no other one was read
-
-
-def test_a_message_goes_to_another_process_as_it_came() -> None:
-    headers = {"task": "t", "id": "i", "tenant": "acme"}
-    [content] = feed(delivery(headers, {"content_type": "x", "reply_to": "me"}, b"[]"))
-    message = content.delivery("q").message
-    fields = marshal.loads(marshal.dumps(message.to_tuple()))
-    assert fields[2:4] == ({"task": "t", "id": "i"}, content.raw_properties)  # nobody has read them yet
-    for again in (message_from_tuple(fields), message_from_tuple(message_from_tuple(fields).to_tuple())):
-        assert again.header("id") == "i"
-        assert (again.headers, again.properties) == (headers, {"reply_to": "me"})
-        assert again.to_tuple() == (*fields[:2], headers, {"reply_to": "me"}, *fields[4:])
-        assert again.envelope()
 
 
 def test_headers_that_are_replaced_leave_the_properties_in_place() -> None:

@@ -67,7 +67,7 @@ class Outgoing(NamedTuple):
 
 
 def carried(way: Outgoing) -> Outgoing:
-    """*way* if AMQP has a form for it; else one to the dead set, with the barest headers, that says why."""
+    """*way* if AMQP has a form for it; else one to the dead set, with the barest headers, that says why not."""
     try:
         way.write(FrameEncoder(), 1)
         return way

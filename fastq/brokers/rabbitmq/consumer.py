@@ -36,8 +36,8 @@ from fastq.brokers.rabbitmq.addresses import (
 from fastq.brokers.rabbitmq.connection import Connection
 from fastq.brokers.rabbitmq.connector import Connector
 from fastq.brokers.rabbitmq.copies import Copies, Copy, Held, copy_of
-from fastq.brokers.rabbitmq.dead import ready_count
 from fastq.brokers.rabbitmq.declarations import of_queues
+from fastq.brokers.rabbitmq.dead import ready_count
 from fastq.brokers.rabbitmq.delays import plain_address
 from fastq.brokers.rabbitmq.errors import NOT_IMPLEMENTED, ConnectionClosed
 from fastq.brokers.rabbitmq.sender import Sender
@@ -60,8 +60,8 @@ MOST_PREFETCHED = 65535
 NEARLY_DUE = 0.005
 # Tags of one connection end where those of the next begin.
 TAGS_PER_CONNECTION = 1 << 48
-# A queue that was deleted and declared again is doubted for so many seconds; when nothing has come for this
-# many although there was room, its length is asked for.
+# A queue that was deleted and declared again is doubted for so many seconds; when nothing has come for this many
+# although there was room, its length is asked for.
 DOUBTED_SECONDS, SILENT_SECONDS = 60.0, 1.0
 # After these no message with the same names comes to the same queue that is another one.
 FINAL = (Action.ACK, Action.PARK, Action.REDELIVER)
@@ -334,7 +334,7 @@ class RabbitMQConsumer(Consumer):
             is_shared = not _has_single_active(self._options.queue(queue))
             if is_shared and (ready := ready_count(connection, queue, self._patience)):
                 raise OperationalError(
-                    f"RabbitMQ sends nothing from queue {queue!r}, and {ready} messages wait there: connecting anew"
+                    f"RabbitMQ sends nothing from queue {queue!r}, where {ready} messages wait: connecting anew"
                 )
 
     # -- settling -------------------------------------------------------------------------------
