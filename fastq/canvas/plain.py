@@ -62,3 +62,13 @@ def header_of(chord: Mapping[str, Any]) -> Any:
     """The signatures in the header of a chord, which is a group or the list of its members."""
     header = chord["kwargs"]["header"]
     return members_of(header) if isinstance(header, Mapping) else header
+
+
+def value_id(sig: Mapping[str, Any]) -> str | None:
+    """The id that the value of *sig*, of a chord's body for example, has already."""
+    while kind_of(sig) == "chord" and isinstance(sig["kwargs"].get("body"), Mapping):
+        sig = sig["kwargs"]["body"]
+    found: str | None = sig["options"].get("task_id")
+    if found is None and kind_of(sig) == "chain" and sig["kwargs"]["tasks"]:
+        return value_id(sig["kwargs"]["tasks"][-1])
+    return found

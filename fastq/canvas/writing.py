@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq._core.message import new_id
 from fastq.canvas.parents import eldest, link_parents
-from fastq.canvas.plain import kind_of, listed, members_of, plain
+from fastq.canvas.plain import kind_of, listed, members_of, plain, value_id
 from fastq.canvas.steps import (
     ACCUMULATE,
     Sig,
@@ -284,5 +284,7 @@ class Writer:
             raise ValueError(f"the chord {chord!r} has no body")
         delays = ("countdown", "eta")  # they are for the header
         over = {name: value for name, value in message_options(own).items() if name not in delays}
-        place = placed(place, {**own, "task_id": None})
+        # An id that was given to a chord is its header's if the body has one already, else that of both.
+        task_id = own.get("task_id") if value_id(body) is None else None
+        place = placed(place, {**own, "task_id": task_id})
         return self.write(with_options(body, over) if over else body, place)

@@ -220,6 +220,14 @@ def test_ids_that_are_there_are_kept(app, add):
     assert workflow.result.as_tuple() == result.as_tuple()
 
 
+def test_an_id_that_a_chord_was_given_is_its_values(app, add):
+    _, workflow = blocks(app, chord([add.s(1, 1)], add.s(4)).set(task_id="T"))
+    assert workflow.result.id == workflow.result.parent.id == "T"
+    _, workflow = blocks(app, chord([add.s(1, 1)], chain(add.s(4), add.s(5))), options={"task_id": "T"})
+    assert workflow.result.id == "T"
+    assert workflow.result.parent.parent.id != "T"
+
+
 def test_options_of_a_call_are_for_what_starts(app, add):
     sig = chain(add.s(1, 1).set(queue="own"), add.s(2))
     (((first,), _),), workflow = blocks(app, sig, options={"queue": "fast", "task_id": "last"})
