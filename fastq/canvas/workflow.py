@@ -104,10 +104,12 @@ def compose_workflow(
     """
     starter = _Starter(app, request, checks_arguments)
     place = place_of(options)
-    extra = {name: options[name] for name in ("link", "link_error") if options.get(name)}
-    if extra:
-        signature = with_options(signature, extra)
-    call = {name: value for name, value in message_options(options).items() if name not in SENDING}
+    call: dict[str, Any] = {}
+    if options:
+        links = {name: options[name] for name in ("link", "link_error") if options.get(name)}
+        if links:
+            signature = with_options(signature, links)
+        call = {name: value for name, value in message_options(options).items() if name not in SENDING}
     begun = starter.start(signature, args, kwargs, call, place)
     if begun is None:
         return Workflow(iter(()), None, None)
@@ -170,7 +172,10 @@ class _Starter:
         self._frames: list[_Frame] = []
 
     def blocks(self) -> Iterator[Block]:
-        """Start the members of the groups and headers that are open, and yield what has been composed."""
+        """What has been composed, and what the members of the groups and headers that are open come to."""
+        return self._start_members() if self._frames else iter((Block(self._messages, self._chords),))
+
+    def _start_members(self) -> Iterator[Block]:
         while self._frames:
             frame = self._frames[-1]
             for member in frame.members:

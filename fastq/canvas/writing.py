@@ -53,35 +53,34 @@ def place_of(options: Mapping[str, Any]) -> Place:
     """
     if PLACES.isdisjoint(options):
         return NOWHERE
+    get = options.get
     return Place(
-        tuple(options.get("chain") or ()),
-        options.get("chord"),
-        options.get("group_id"),
-        options.get("group_index"),
-        task_id=options.get("task_id"),
+        tuple(get("chain") or ()),
+        get("chord"),
+        get("group_id"),
+        get("group_index"),
+        (),
+        (),
+        get("task_id"),
     )
 
 
 def placed(place: Place, options: Mapping[str, Any]) -> Place:
     """*place*, with what the signature there says in its own *options* where *place* says nothing."""
-    if not PLACES.isdisjoint(options):
-        place = _placed(place, options)
-    return place
-
-
-def _placed(place: Place, options: Mapping[str, Any]) -> Place:
-    own = place_of(options)
-    links, errbacks = listed(options.get("link")), listed(options.get("link_error"))
-    place = place._replace(
-        rest=place.rest or tuple(plain(own.rest)),
-        links=(*links, *place.links) if links else place.links,
-        errbacks=(*errbacks, *place.errbacks) if errbacks else place.errbacks,
-        task_id=place.task_id or own.task_id,
-    )
-    if place.chord is None and place.group_id is None:
-        chord = own.chord and plain(own.chord)
-        place = place._replace(chord=chord, group_id=own.group_id, group_index=own.group_index)
-    return place
+    if PLACES.isdisjoint(options):
+        return place
+    get = options.get
+    rest, chord, group_id, group_index, links, errbacks, task_id = place
+    if not rest and get("chain"):
+        rest = tuple(plain(get("chain")))
+    if chord is None and group_id is None:
+        chord, group_id, group_index = get("chord"), get("group_id"), get("group_index")
+        chord = chord and plain(chord)
+    if get("link"):
+        links = (*listed(get("link")), *links)
+    if get("link_error"):
+        errbacks = (*listed(get("link_error")), *errbacks)
+    return Place(rest, chord, group_id, group_index, links, errbacks, task_id or get("task_id"))
 
 
 def message_options(options: Mapping[str, Any]) -> dict[str, Any]:
