@@ -61,7 +61,7 @@ cdef class Outcome:
     cdef public bytes result
     cdef public list follow
     cdef public Effects effects
-    cdef public bint is_open
+    cdef public dict failure
     cdef public double until
     cdef public str reason
     cdef public double runtime

@@ -50,6 +50,12 @@ def message_from_tuple(fields: tuple[Any, ...]) -> Message: ...
 def decode_envelope(raw: bytes) -> Message: ...
 def upgrade_v1(message: Message, body: object) -> list[Any]: ...
 
+JOIN_JOB: str
+FOLLOW_JOB: str
+JOBS: frozenset[str]
+JOB_DONE: str
+JOB_AGAIN: str
+
 @final
 class Delivery:
     message: Message | None
@@ -93,6 +99,7 @@ class Effects:
         groups: list[tuple[str, bytes]] | None = None,
         joined: str | None = None,
     ) -> None: ...
+    def add(self, other: Effects) -> None: ...
     def to_tuple(self) -> tuple[Any, ...]: ...
 
 def effects_from_tuple(fields: tuple[Any, ...]) -> Effects: ...
@@ -106,7 +113,7 @@ class Outcome:
     result: bytes | None
     follow: list[Message] | None
     effects: Effects | None
-    is_open: bool
+    failure: dict[str, Any] | None
     until: float
     reason: str | None
     runtime: float
@@ -119,7 +126,7 @@ class Outcome:
         result: bytes | None = None,
         follow: list[Message] | None = None,
         effects: Effects | None = None,
-        is_open: bool = False,
+        failure: dict[str, Any] | None = None,
         until: float = 0,
         reason: str | None = None,
         runtime: float = 0,

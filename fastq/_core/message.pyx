@@ -365,6 +365,17 @@ def upgrade_v1(Message message, body) -> list:
 # Deliveries and outcomes
 # ---------------------------------------------------------------------------
 
+# What a worker gives its pool to do beside tasks: to join a chord, and to see what follows a task that did
+# not run to its end. Such a delivery comes from no broker, and a message that bears one of these names names
+# an unknown task.
+JOIN_JOB = "fastq.join"
+FOLLOW_JOB = "fastq.follow"
+JOBS = frozenset((JOIN_JOB, FOLLOW_JOB))
+# What the outcome of a job says of it: it is done; or it is to be tried again, for the reason given.
+JOB_DONE = "DONE"
+JOB_AGAIN = "AGAIN"
+
+
 @cython.final
 @cython.freelist(256)
 cdef class Delivery:
@@ -430,6 +441,14 @@ cdef class Effects:
         self.groups = [] if groups is None else groups
         self.joined = joined
 
+    def add(self, Effects other):
+        """Let these be the effects of *other* too, which joins no chord."""
+        self.results += other.results
+        self.parts += other.parts
+        self.chords += other.chords
+        self.extended += other.extended
+        self.groups += other.groups
+
     cpdef tuple to_tuple(self):
         """The fields, for `marshal`; `effects_from_tuple` is its inverse."""
         return (self.results, self.parts, self.chords, self.extended, self.groups, self.joined)
@@ -460,13 +479,13 @@ cdef class Outcome:
     A delivery whose tag is None was settled before it ran: only the effects take place.
     *result* is the result document to store for the message's id (None: store nothing) and
     *state* its state; *follow* lists messages to publish, *effects* is an `Effects` or None.
-    *is_open* says that the message may name tasks to follow, and that what its end means for these is
-    still to be worked out, where code of the user's may run. *runtime* is in seconds, 0 if the
-    task did not run.
+    *failure* is the map of the exception with which a task ended that did not run to its end (§5.2),
+    if its message may name tasks to follow: what it means for these is still to be worked out, where
+    code of the user's may run. *runtime* is in seconds, 0 if the task did not run.
     """
 
     def __init__(self, Delivery delivery, int action=ACK, *, str state=None, bytes result=None,
-                 list follow=None, Effects effects=None, bint is_open=False, double until=0, str reason=None,
+                 list follow=None, Effects effects=None, dict failure=None, double until=0, str reason=None,
                  double runtime=0):
         self.delivery = delivery
         self.action = action
@@ -474,7 +493,7 @@ cdef class Outcome:
         self.result = result
         self.follow = follow
         self.effects = effects
-        self.is_open = is_open
+        self.failure = failure
         self.until = until
         self.reason = reason
         self.runtime = runtime
@@ -485,7 +504,7 @@ cdef class Outcome:
         if self.follow is not None:
             follow = [(<Message> message).to_tuple() for message in self.follow]
         return (self.action, self.state, self.result, follow, self.until, self.reason, self.runtime,
-                None if self.effects is None else self.effects.to_tuple(), self.is_open)
+                None if self.effects is None else self.effects.to_tuple(), self.failure)
 
     def __repr__(self):
         return f"<Outcome {Action(self.action).name.lower()} {self.state} of {self.delivery!r}>"
@@ -496,7 +515,7 @@ def outcome_from_tuple(Delivery delivery, tuple fields) -> Outcome:
     cdef Outcome outcome = Outcome.__new__(Outcome)
     outcome.delivery = delivery
     (outcome.action, outcome.state, outcome.result, follow, outcome.until, outcome.reason,
-     outcome.runtime, effects, outcome.is_open) = fields
+     outcome.runtime, effects, outcome.failure) = fields
     outcome.follow = None if follow is None else [message_from_tuple(message) for message in follow]
     outcome.effects = None if effects is None else effects_from_tuple(effects)
     return outcome

@@ -1,4 +1,4 @@
-from fastq._core.message cimport Message
+from fastq._core.message cimport Effects, Message
 
 
 cdef class Context:
@@ -14,10 +14,12 @@ cdef class Context:
     cdef public object retries
     cdef public object ignore_result
     cdef public unsigned int redelivered
-    cdef public list follow
+    cdef public list follow     # messages that are sent in the commit of this run
+    cdef public Effects effects  # what else takes effect in it, or None
     cdef public list children
     cdef Context outer
     cdef dict __dict__
+    cpdef commit_with(self, list messages, Effects effects)
 
 
 cdef object enter(Context context)

@@ -118,6 +118,17 @@ cdef class Context:
     def _embedded(self, str key):
         return None if self.embed is None else self.embed.get(key)
 
+    cpdef commit_with(self, list messages, Effects effects):
+        """Have *messages* sent and *effects* take place in the commit that settles this run."""
+        if messages:
+            self.follow = messages if self.follow is None else self.follow + messages
+        if effects is None:
+            return
+        if self.effects is None:
+            self.effects = effects
+        else:
+            self.effects.add(effects)
+
     def update(self, *args, **fields):
         """Set fields, as `dict.update` would."""
         for name, value in dict(*args, **fields).items():

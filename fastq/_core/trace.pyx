@@ -16,7 +16,7 @@ from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clockid_
 
 from fastq import signals, states
 from fastq._core.codec import json_dumps, json_loads
-from fastq._core.message import upgrade_v1
+from fastq._core.message import JOBS, upgrade_v1
 from fastq._core.message cimport ACK, BURY, REDELIVER, REQUEUE, Delivery, Message, Outcome
 from fastq._core.preview cimport preview
 from fastq._core.request cimport Context, enter, leave
@@ -56,6 +56,7 @@ cdef class Plan:
 
     cdef object task                  # the Task
     cdef object call                  # what is called with args and kwargs
+    cdef readonly bint is_job         # no task, but one of `JOBS`
     cdef readonly bint is_async       # an `async def`
     cdef readonly bint acks_late
     cdef readonly bint ignores_result
@@ -83,6 +84,13 @@ cdef class Plan:
         self.has_after_return = _is_own(task.after_return, base.after_return)
         self.time_limit = task.time_limit
         self.soft_time_limit = task.soft_time_limit
+
+
+cdef Plan _plan_of_job():
+    cdef Plan plan = Plan.__new__(Plan)
+    plan.is_job = True
+    plan.acks_late = True
+    return plan
 
 
 cdef bint _is_own(handler, inherited) except -1:
@@ -127,6 +135,16 @@ cdef bytes _document(object encoder, Context context, str state, result, traceba
         document.update(extended)
     document["task_id"] = context.id
     return json_dumps(document) if encoder is None else encoder(document)
+
+
+cdef bint _names_followers(dict embed) except -1:
+    """Whether the third part of a body says that anything follows its task (§1.4)."""
+    if not embed:
+        return False
+    for part in ("chain", "chord", "callbacks", "errbacks"):
+        if embed.get(part):
+            return True
+    return False
 
 
 cdef bint _is_member(Context context) except -1:
@@ -186,6 +204,7 @@ cdef class Tracer:
     cdef unsigned int max_redeliveries
     cdef object tasks
     cdef dict plans
+    cdef object follower     # what follows tasks; only messages with signatures in them come to it
     cdef object loads        # (message) -> the decoded body, for all that is not plain JSON
     cdef object encoder      # (document) -> bytes; None: JSON
     cdef bint extended
@@ -201,6 +220,7 @@ cdef class Tracer:
         self.max_redeliveries = max_redeliveries
         self.tasks = app.tasks
         self.plans = {}
+        self.follower = app.follower
         self.loads = app.load_body
         self.encoder = app.result_encoder()
         self.extended = app.conf.result_extended
@@ -213,7 +233,7 @@ cdef class Tracer:
     cdef Plan _plan(self, str name):
         plan = self.plans.get(name)
         if plan is None:
-            plan = self.plans[name] = Plan(self.tasks[name])
+            plan = self.plans[name] = _plan_of_job() if name in JOBS else Plan(self.tasks[name])
         return <Plan> plan
 
     # -- running ------------------------------------------------------------
@@ -316,10 +336,12 @@ cdef class Tracer:
         return value
 
     cdef Outcome _begin(self, Run run, Delivery delivery):
-        """Make ready to call; or, if the message can't be run, the outcome that says so."""
+        """Make ready to call; or the outcome of a message that can't be run, or of a job."""
         cdef Message message = delivery.message
         try:
             run.plan = self._plan(message.task)
+            if run.plan.is_job:
+                return self.follower.run_job(delivery)
             args, kwargs, embed = self._body(message)
         except (DecodeError, ContentDisallowed) as exc:
             return self.refused(delivery, exc)
@@ -378,12 +400,8 @@ cdef class Tracer:
             raise DecodeError(f"the keyword arguments are a {type(kwargs).__name__}, not a map")
         if embed is not None and type(embed) is not dict:
             raise DecodeError(f"the third part of the body is a {type(embed).__name__}, not a map")
-        if embed:
-            for part in ("callbacks", "errbacks", "chain", "chord"):
-                if embed.get(part):
-                    raise DecodeError(
-                        f"the message carries {part}, which this version of fastq does not run yet"
-                    )
+        if embed is not None and not _names_followers(<dict> embed):
+            embed = None
         return args, kwargs, embed
 
     # -- outcomes -----------------------------------------------------------
@@ -394,6 +412,7 @@ cdef class Tracer:
         outcome.action = action
         outcome.state = state
         outcome.follow = run.context.follow
+        outcome.effects = run.context.effects
         outcome.runtime = _read_clock(CLOCK_MONOTONIC) - run.started
         return outcome
 
@@ -402,12 +421,15 @@ cdef class Tracer:
         cdef Outcome outcome
         cdef bint is_plain
         task = run.plan.task
+        after = None
         run.value = stored = value
         outcome = self._outcome(run, ACK, "SUCCESS")
         try:
+            if type(value) not in PLAIN_TYPES:
+                stored = self.app.dump_result(value)
+            if context.embed is not None:
+                after = self.follower.succeeded(context, stored)
             if not context.ignore_result:
-                if type(value) not in PLAIN_TYPES:
-                    stored = self.app.dump_result(value)
                 is_plain = self.encoder is None and not self.extended
                 if is_plain and not context.children and not _is_member(context):
                     outcome.result = _success_json(context, stored)
@@ -425,6 +447,8 @@ cdef class Tracer:
                 _handler_raised(run, task.on_success, exc)
         if task_success.receivers:
             task_success.send(sender=task, result=value)
+        if after is not None:
+            context.commit_with(after[0], after[1])
         self._finish(run, outcome, value, None)
         if self.logs_success:
             logger.info("Task %s[%s] succeeded in %.6fs: %s", task.name, context.id, outcome.runtime,
@@ -460,6 +484,7 @@ cdef class Tracer:
         run.traceback = details.traceback
         if not context.ignore_result or run.plan.stores_errors:
             outcome.result = self._failure_document(run, "FAILURE", exc, details.traceback)
+        self._fail_followers(run, exc)
         if signals.task_failure.receivers:
             signals.task_failure.send(sender=task, task_id=context.id, exception=exc, args=context.args,
                                       kwargs=context.kwargs, traceback=exc.__traceback__, einfo=details)
@@ -503,6 +528,7 @@ cdef class Tracer:
             outcome.reason = f"the task rejected it: {_text(exc.reason)}"
             if not run.context.ignore_result:
                 outcome.result = self._failure_document(run, "FAILURE", exc, None)
+            self._fail_followers(run, exc)
         self._finish(run, outcome, exc, None)
         return outcome
 
@@ -522,11 +548,24 @@ cdef class Tracer:
             signals.task_internal_error.send(
                 sender=task, task_id=context.id, args=context.args, kwargs=context.kwargs, request=context,
                 exception=exc, traceback=exc.__traceback__, einfo=details)
+        self._fail_followers(run, exc)
         cdef Outcome outcome = self._outcome(run, BURY, "FAILURE")
         outcome.reason = f"what became of the task can't be told: {preview(exc)}\n{details.traceback}"
         if not context.ignore_result or run.plan.stores_errors:
             outcome.result = self._failure_document(run, "FAILURE", exc, details.traceback)
         return outcome
+
+    cdef _fail_followers(self, Run run, exc):
+        """See to what was to follow a task that failed with *exc*."""
+        if run.context.embed is None:
+            return
+        try:
+            after = self.follower.failed(run.context, exc, run.traceback, "FAILURE")
+        except Exception:
+            logger.exception("What follows %s[%s] can't be told of its failure", run.plan.task.name,
+                             run.context.id)
+            return
+        run.context.commit_with(after[0], after[1])
 
     cdef bytes _failure_document(self, Run run, str state, exc, traceback):
         return self._error_document(run.context, state, exc, traceback, self._extended(run))
@@ -563,7 +602,9 @@ cdef class Tracer:
                 retval=value,
                 state=state,
             )
-        outcome.follow = context.follow  # a handler may have called retry()
+        # A handler may have called retry().
+        outcome.follow = context.follow
+        outcome.effects = context.effects
 
     # -- what happens to a delivery without its function having a say -----------
 
@@ -574,6 +615,10 @@ cdef class Tracer:
     def acks_late(self, Delivery delivery) -> bool:
         """Whether *delivery* is settled after its task has ended, not before it starts."""
         return self._plan(delivery.message.task).acks_late
+
+    def may_be_followed(self, Delivery delivery) -> bool:
+        """Whether *delivery* may name tasks to follow; without decoding it, so True may be wrong."""
+        return self.follower.may_name_followers(delivery.message)
 
     def limits(self, Delivery delivery) -> tuple:
         """The hard and soft limit in seconds, or None: the header's, else the task's, else the worker's."""
@@ -659,6 +704,10 @@ cdef class Tracer:
         """An outcome that stores *exc* as the result of a task whose function did not return."""
         cdef Outcome outcome = Outcome(delivery, ACK, state=state)
         cdef Context context
+        if delivery.message.task in JOBS:
+            return outcome  # that of a job which was not done
+        if state != "RETRY" and self.follower.may_name_followers(delivery.message):
+            outcome.failure = self.follower.describe(exc)
         task = self.tasks.get(delivery.message.task)
         ignores = delivery.message.header("ignore_result")
         if ignores is None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from fastq._core.trace import Tracer
     from fastq.app.sending import SendOptions
+    from fastq.canvas.follow import Follower
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,6 +116,7 @@ class FastQ:
         self._backend: Backend | None = None
         self._is_backend_open = False
         self._tracer: Tracer | None = None
+        self._follower: Follower | None = None
         self._logging: Any = None
         self._executor: ThreadPoolExecutor | None = None
         self._pipeline: ContextVar[_Collected | None] = ContextVar("fastq.pipeline", default=None)
@@ -486,21 +488,15 @@ class FastQ:
 
         When the block raises, nothing is sent.
         """
-        with self.collecting() as collected:
-            yield
-        self.begin_chords(collected.chords)
-        if collected.messages:
-            self.publish(collected.messages)
-
-    @contextmanager
-    def collecting(self) -> Iterator[_Collected]:
-        """Keep what this thread or task sends in the block, instead of sending it."""
         collected = _Collected()
         token = self._pipeline.set(collected)
         try:
-            yield collected
+            yield
         finally:
             self._pipeline.reset(token)
+        self.begin_chords(collected.chords)
+        if collected.messages:
+            self.publish(collected.messages)
 
     @property
     def current_task(self) -> BaseTask[Any, Any] | None:
@@ -671,6 +667,15 @@ class FastQ:
             self._tracer = Tracer(self, hostname or sending.origin())
         return self._tracer
 
+    @property
+    def follower(self) -> Follower:
+        """What sees to the tasks that follow those of a worker."""
+        if self._follower is None:
+            from fastq.canvas.follow import Follower
+
+            self._follower = Follower(self)
+        return self._follower
+
     def run_coroutine(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run *coroutine* to its end on this thread's own event loop."""
         loop = getattr(self._event_loops, "loop", None)
@@ -737,7 +742,7 @@ class FastQ:
 
 
 class _Collected:
-    """What is sent in the block of a `FastQ.collecting`."""
+    """What is sent in the block of a `FastQ.pipeline`."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []

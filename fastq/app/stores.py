@@ -118,6 +118,10 @@ def backend_options(conf: Settings, app_name: str, broker: BrokerOptions) -> Bac
         ssl=conf.redis_backend_use_ssl or False,
         expires=_seconds(conf.result_expires),
         failure_expires=_seconds(conf.result_failure_expires),
+        chord_expires=_seconds(
+            conf.result_expires if conf.result_chord_expires is None else conf.result_chord_expires
+        ),
+        join_timeout=_seconds(conf.result_chord_join_timeout),
         connect_timeout=conf.broker_connection_timeout or SYSTEM_CONNECT_SECONDS,
         deadline=conf.task_publish_deadline,
         app_name=app_name,

@@ -14,12 +14,15 @@ from fastq._core.request import Context, current_request, pop_request, push_requ
 from fastq.app import sending
 from fastq.app.argument_check import argument_check, is_coroutine_function
 from fastq.backends.base import StoredResult
-from fastq.canvas import Signature, chunks, maybe_signature, xmap, xstarmap
+from fastq.canvas import Signature, chunks, maybe_signature, signature, xmap, xstarmap
+from fastq.canvas.after import After
 from fastq.canvas.errbacks import call_inline, is_called_inline
 from fastq.canvas.plain import listed
-from fastq.canvas.signature import bound
+from fastq.canvas.steps import ACCUMULATE, chain_of, is_empty, is_plural
 from fastq.exceptions import (
     FastQError,
+    Ignore,
+    ImproperlyConfigured,
     MaxRetriesExceededError,
     OperationalError,
     Retry,
@@ -310,11 +313,11 @@ class Task(Generic[P, R]):
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A signature with these arguments; there may be more when it is called."""
-        return bound(self, args, kwargs, False)
+        return Signature(self, args, kwargs, app=self.app)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A signature with these arguments and no others: it ignores the result of what ran before it."""
-        return bound(self, args, kwargs, True)
+        return Signature(self, args, kwargs, immutable=True, app=self.app)
 
     def signature(
         self,
@@ -417,6 +420,74 @@ class Task(Generic[P, R]):
         if throw:
             raise again
         return again
+
+    def replace(self, sig: Signature[Any]) -> Any:
+        """Have *sig* run in place of this task: under its id, with all that was to follow it.
+
+        The run ends here: `Ignore` is raised, and *sig* is sent in the commit that settles this run. In
+        eager mode *sig* is run at once, and what it returns is returned.
+        """
+        request = self.request
+        if sig.options.get("chord"):
+            raise ImproperlyConfigured("a signature that replaces a task must not be part of a chord")
+        if is_empty(sig):
+            raise ImproperlyConfigured(f"there is nothing to run in {sig!r}, so it can't replace a task")
+        if is_plural(sig):  # the value of this task is one
+            sig = signature(chain_of([sig, ACCUMULATE]), app=self.app)
+        sig = sig.clone()
+        for link in listed(request.callbacks):
+            sig.link(link)
+        for errback in listed(request.errbacks):
+            sig.link_error(errback)
+        nesting = (request.replaced_task_nesting or 0) + 1
+        place = {
+            "task_id": request.id,
+            "group_id": request.group,
+            "group_index": request.group_index,
+            "chord": request.chord,
+            "chain": request.chain,
+        }
+        said = {name: value for name, value in place.items() if value is not None}
+        return self.on_replace(sig.set(**said, replaced_task_nesting=nesting))
+
+    def on_replace(self, sig: Signature[Any]) -> Any:
+        """Called by `replace` with what takes this task's place; an override ends with this one."""
+        request = self.request
+        if request.is_eager or request.message is None:
+            return sig.apply().get()
+        after = After(self.app, request)
+        after.send(sig, ())
+        request.commit_with(*after.pair())
+        raise Ignore("Replaced by new task")
+
+    def add_to_chord(self, sig: Signature[Any], lazy: bool = False) -> Any:
+        """Let *sig* be one more task of the header of the chord that this task is part of.
+
+        It is sent in the commit that settles this run, and its result is returned; with *lazy* it is
+        returned itself, for the caller to send.
+        """
+        request = self.request
+        if not request.chord:
+            raise ValueError(f"{self.name}[{request.id}] is not part of a chord")
+        sig.set(
+            group_id=request.group,
+            group_index=request.group_index,
+            chord=request.chord,
+            root_id=request.root_id,
+        )
+        if lazy:
+            self.app.check_chords()
+            result = sig.freeze()
+            self.backend.extend_chords([(request.group, 1, result.id)])
+            return sig
+        after = After(self.app, request)
+        result = after.send(sig, ())
+        # A run that is repeated lets the chord grow no more than once for each.
+        number = len(request.effects.extended) if request.effects is not None else 0
+        after.effects.extended.append((request.group, 1, f"{request.id}:{number}"))
+        request.commit_with(*after.pair())
+        request.children.append(result.as_tuple())
+        return result
 
     def retry_lost(self, message: Message) -> list[Message] | None:
         """What runs *message*, whose process died, as `retry` would; None when max_retries are used up."""

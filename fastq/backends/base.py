@@ -39,7 +39,7 @@ class BackendOptions(NamedTuple):
     failure_expires: float | None = None  # the same for FAILURE; None: as `expires`
     # Seconds that the state of a chord is kept without a change, result_chord_expires; None: for ever
     chord_expires: float | None = 86400.0
-    join_timeout: float = 3.0  # seconds to read the parts of a chord, result_chord_join_timeout
+    join_timeout: float | None = 3.0  # seconds to read the parts of a chord, result_chord_join_timeout
     connect_timeout: float = 4.0  # seconds
     deadline: float = 5.0  # seconds for one call with all its retries
     app_name: str = "fastq"

@@ -95,11 +95,11 @@ class Consumer(ABC):
     def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
         """Settle *outcomes*, and wait at most *timeout* seconds for up to *room* new deliveries.
 
-        Returns as soon as there is one delivery, when the `Waker` is set, or at the timeout;
-        *room* 0 only settles. Each outcome takes effect whole or not at all: its action, the
-        messages of `follow`, and when this consumer commits results its result and `effects`. An
-        outcome whose claim was lost (the lease ran out and others hold it now) has no effect at all
-        and is listed in `lost`. Renews the lease.
+        Returns as soon as there is one delivery, or something in `completed`, when the `Waker` is
+        set, or at the timeout; *room* 0 only settles. Each outcome takes effect whole or not at all:
+        its action, the messages of `follow`, and when this consumer commits results its result and
+        `effects`. An outcome whose claim was lost (the lease ran out and others hold it now) has no
+        effect at all and is listed in `lost`. Renews the lease.
 
         Of an outcome that completes a chord, which the last of several here that belong to it does, only
         the parts are counted: it is listed in `completed`, maybe by a later call, and waits to be given

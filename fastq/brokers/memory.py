@@ -172,7 +172,7 @@ class MemoryConsumer(Consumer):
         poll.register(self._waker.fileno(), select.POLLIN)
         try:
             taken, pause = self._step(outcomes, room, waiting)
-            while not taken:
+            while not taken and not self.completed:
                 pause = min(pause, until - time.monotonic())
                 was_set = bool(poll.poll(max(pause, 0.0) * 1000))
                 if was_set:

@@ -19,14 +19,16 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from fastq._core.message import Action, Delivery, Outcome
-from fastq.backends.base import Backend, StoredResult
+from fastq.brokers.workflows import Waiting
 from fastq.exceptions import OperationalError
+from fastq.worker.elsewhere import Elsewhere
+from fastq.worker.followups import Followups
 from fastq.worker.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from fastq._core.consume import Gate
     from fastq._core.window import PrefetchWindow
-    from fastq.brokers.base import Broker, Consumer
+    from fastq.brokers.base import Consumer
     from fastq.wakeup import Waker
     from fastq.worker.duplicates import Duplicates
     from fastq.worker.pools.base import Pool
@@ -42,8 +44,6 @@ FULL_WINDOW_TURN = 1.0
 PART_OF_LEASE = 1 / 6
 # A task that runs longer than this many seconds frees what waits behind it for other workers (D11).
 STUCK_AFTER = 0.1
-# Seconds that a write to another store may take, before this worker's lease is looked after again.
-WRITE_SECONDS = 5.0
 # Seconds between attempts to reach a broker that is away: doubled from the first to the last.
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 5.0
 
@@ -51,12 +51,11 @@ FIRST_BACKOFF, LAST_BACKOFF = 0.1, 5.0
 class Loop:
     """Moves deliveries from the broker through *gate* to *pool*, and outcomes back.
 
-    *open_consumer* makes a consumer without connecting. *follow_to* is the broker that gets the
-    messages which follow a task, when it is another than the consumer's. *store* is the backend
-    when results live in another store than messages, and None when the consumer commits both or
-    nothing is kept. *lease* is how long claims last without a turn, in seconds. *duplicates*
-    finds redelivered messages that need not run. *ends_lost*: what runs is ended when another
-    worker has it. *max_retries* bounds how often in a row the broker is tried (None: for ever).
+    *open_consumer* makes a consumer without connecting. *elsewhere* writes what does not go into
+    the consumer's own store. *followups* holds back outcomes that are not whole yet. *lease* is how
+    long claims last without a turn, in seconds. *duplicates* finds redelivered messages that need not
+    run. *ends_lost*: what runs is ended when another worker has it. *max_retries* bounds how often in
+    a row the broker is tried (None: for ever).
     """
 
     def __init__(
@@ -67,8 +66,8 @@ class Loop:
         waker: Waker,
         gate: Gate,
         window: PrefetchWindow,
-        follow_to: Broker | None = None,
-        store: Backend | None,
+        elsewhere: Elsewhere,
+        followups: Followups,
         state: WorkerState,
         lease: float,
         duplicates: Duplicates | None = None,
@@ -80,8 +79,8 @@ class Loop:
         self._waker = waker
         self._gate = gate
         self._window = window
-        self._follow_to = follow_to
-        self._store = store
+        self._elsewhere = elsewhere
+        self._followups = followups
         self._state = state
         self._duplicates = duplicates
         self._ends_lost = ends_lost
@@ -157,6 +156,8 @@ class Loop:
         with self._lock:
             self._return_stuck()
             self._collect()
+            for job in self._followups.due(time.monotonic()):  # the pool is busy, maybe for an hour
+                self._settle_soon([self._gate.tracer.run(job)])
             try:
                 self._exchange(0, 0.0)
             except OperationalError as exc:
@@ -168,9 +169,10 @@ class Loop:
         if self._is_aborted or time.monotonic() >= self._stop_at:
             return True
         with self._lock:  # a beat may still be at the consumer
-            self._hand_back(self._pool.take_back())
+            self._hand_back(self._take_back())
             self._unclaim()
-            return not self._pool.running() and not self._outcomes and self._window.unsettled <= 0
+            is_idle = not self._pool.running() and not self._outcomes and not self._followups
+            return is_idle and self._window.unsettled <= 0
 
     def _patience(self) -> float:
         """Seconds that the next turn may wait for something new."""
@@ -179,8 +181,7 @@ class Loop:
         until = [LONGEST_TURN + (now := time.monotonic())]
         if self._stop_at is not None:
             until += (self._full_window_turn + now, self._stop_at)
-        if (deadline := self._pool.deadline()) is not None:
-            until.append(deadline)
+        until += (at for at in (self._pool.deadline(), self._followups.next_at()) if at is not None)
         return max(0.0, min(until) - now)
 
     def _turn(self) -> list[Delivery]:
@@ -200,7 +201,8 @@ class Loop:
             self._back_off(exc)
             return []
         self._failures = 0
-        return self._admit(deliveries)
+        admitted = self._admit(deliveries)
+        return self._followups.due(time.monotonic()) + admitted if self._followups else admitted
 
     def _room(self) -> int:
         """How many deliveries this turn may bring, in place of those that it settles."""
@@ -210,15 +212,22 @@ class Loop:
         """One turn of the consumer; on success the outcomes are gone."""
         consumer = self._consumer
         assert consumer is not None
+        if self._followups:
+            self._outcomes += self._followups.again(time.monotonic())
         outcomes = self._outcomes
-        if outcomes:
-            self._write_elsewhere(consumer, outcomes)
-        deliveries = consumer.turn(outcomes, room, patience)
+        waiting: Waiting = []
+        if outcomes and self._elsewhere:
+            outcomes, waiting = self._write_elsewhere(consumer, outcomes)
+        deliveries = consumer.turn(outcomes, room, 0.0 if waiting else patience)
         self._waker.clear()
-        if outcomes:
-            self._window.settle(len(outcomes))
-            self._state.settled += len(outcomes)
+        if self._outcomes:
+            self._count_settled(self._outcomes)
             self._outcomes = []
+        if consumer.commits_results and consumer.completed:
+            waiting = consumer.completed[:]
+            consumer.completed.clear()
+        if waiting:
+            self._hold_back(waiting)
         if consumer.lost:
             self._drop_lost(consumer)
         return deliveries
@@ -232,7 +241,22 @@ class Loop:
         for outcome in ended:
             if outcome.delivery.redelivered:
                 self._suspects_running.discard(id(outcome.delivery))
-        self._outcomes += ended
+        self._settle_soon(ended)
+
+    def _settle_soon(self, outcomes: list[Outcome]) -> None:
+        """Have *outcomes* settled with the next turn, or when they are whole."""
+        self._outcomes += self._followups.screen(outcomes, time.monotonic())
+
+    def _hold_back(self, waiting: Waiting) -> None:
+        """Keep in the window what a turn has left as it was, since it completes a chord."""
+        count = self._followups.complete(waiting, time.monotonic())
+        self._window.take(count)
+        self._state.settled -= count
+
+    def _count_settled(self, outcomes: list[Outcome]) -> None:
+        count = len(outcomes) - self._followups.settled(outcomes)
+        self._window.settle(count)
+        self._state.settled += count
 
     def _wait_for_pool(self, patience: float) -> None:
         """The window is full: wait until the pool ends something."""
@@ -241,40 +265,13 @@ class Loop:
             self._waker.wait(patience)
             self._waker.clear()
 
-    def _write_elsewhere(self, consumer: Consumer, outcomes: list[Outcome]) -> None:
-        """What lives in other stores goes first, in D5's order: no message is settled without it."""
+    def _write_elsewhere(self, consumer: Consumer, outcomes: list[Outcome]) -> tuple[list[Outcome], Waiting]:
+        """Write what lives in other stores: what is to be settled now, and what completes a chord."""
         try:
-            if self._follow_to is not None:
-                self._publish_follow(self._follow_to, outcomes)
-            if self._store is not None:
-                self._store_results(self._store, outcomes)
+            return self._elsewhere.write(outcomes)
         except OperationalError:
             consumer.turn((), 0, 0.0)  # the claims stay ours while another store is away
             raise
-
-    def _publish_follow(self, broker: Broker, outcomes: list[Outcome]) -> None:
-        follow = [message for outcome in outcomes for message in outcome.follow or ()]
-        if follow:
-            broker.publish(follow, WRITE_SECONDS)
-            for outcome in outcomes:
-                outcome.follow = None
-
-    def _store_results(self, store: Backend, outcomes: list[Outcome]) -> None:
-        results = [
-            StoredResult(
-                outcome.delivery.message.id,
-                outcome.state or "",
-                outcome.result,
-                # Only where it is wanted: to read it decodes all properties of the message.
-                outcome.delivery.message.properties.get("reply_to") if store.sends_replies else None,
-            )
-            for outcome in outcomes
-            if outcome.result is not None and outcome.delivery.message is not None
-        ]
-        if results:
-            store.store(results, WRITE_SECONDS)
-            for outcome in outcomes:
-                outcome.result = None
 
     # -- what comes in -----------------------------------------------------------------
 
@@ -283,7 +280,10 @@ class Loop:
         if deliveries:
             self._window.take(len(deliveries))
             self._state.received += len(deliveries)
-            deliveries = self._gate.admit(deliveries, time.time(), self._outcomes)
+            refused: list[Outcome] = []
+            deliveries = self._gate.admit(deliveries, time.time(), refused)
+            if refused:
+                self._settle_soon(refused)
         if self._kept:
             deliveries = self._kept + deliveries
             self._kept = []
@@ -309,7 +309,11 @@ class Loop:
             assert delivery.message is not None
             name, task_id = delivery.message.task, delivery.message.id
             logger.info("Task %s[%s] has succeeded before and does not run again", name, task_id)
-        self._outcomes += map(Outcome, done)
+            outcome = Outcome(delivery)
+            if self._gate.tracer.may_be_followed(delivery):
+                self._followups.follow_success(outcome, time.monotonic())
+            else:
+                self._outcomes.append(outcome)
         return [delivery for delivery in suspects if delivery not in done]
 
     def _start_suspects(self) -> list[Delivery]:
@@ -364,7 +368,7 @@ class Loop:
             "delivered again; what becomes of them here has no effect once another worker has them",
             len(lost),
         )
-        waiting = [*self._pool.take_back(), *self._kept, *self._suspects]
+        waiting = [*self._take_back(), *self._kept, *self._suspects]
         if self._ends_lost:
             self._pool.end([delivery for delivery, _ in self._pool.running() if id(delivery) in lost])
             consumer.adopt([])
@@ -388,7 +392,7 @@ class Loop:
         if elapsed < STUCK_AFTER or len(running) < self._window.concurrency or not self._window.is_adaptive:
             return
         self._window.stretch(elapsed)
-        self._hand_back(self._pool.take_back())
+        self._hand_back(self._take_back())
         self._unclaim()
 
     def _unclaim(self) -> None:
@@ -397,6 +401,13 @@ class Loop:
             self._consumer.unclaim()
         except OperationalError as exc:
             self._back_off(exc)
+
+    def _take_back(self) -> list[Delivery]:
+        """The deliveries that the pool has not begun; jobs it keeps."""
+        unstarted = self._followups.keep(self._pool.take_back())
+        if not self._pool.runs_inline and (jobs := self._followups.due(time.monotonic())):
+            self._pool.submit(jobs)
+        return unstarted
 
     def _hand_back(self, unstarted: list[Delivery]) -> None:
         """Return deliveries that did not start to the head of their queues."""
@@ -433,7 +444,7 @@ class Loop:
         """Settle what has ended and give back all the rest."""
         if heartbeat is not None:
             heartbeat.stop()
-        unstarted = [*self._pool.take_back(), *self._kept, *self._suspects]
+        unstarted = [*self._followups.keep(self._pool.take_back()), *self._kept, *self._suspects]
         self._pool.stop(force=self._is_aborted or bool(self._pool.running()))
         with self._lock:
             self._collect()
@@ -441,7 +452,8 @@ class Loop:
             try:
                 if self._outcomes:
                     self._exchange(0, 0.0)
-                self._consumer.close(unstarted)
+                # What waits has run, and its process has not died.
+                self._consumer.close([*unstarted, *self._followups.waiting()])
             except OperationalError as exc:
                 logger.error(
                     "The broker is away, so %d outcomes could not be settled: %s. Others run these tasks "

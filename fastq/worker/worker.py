@@ -24,6 +24,8 @@ from fastq.worker.checks import choose_queues, refuse_pickle_as_root, unused_set
 from fastq.worker.cpus import available_cpus
 from fastq.worker.daemon import PidFile
 from fastq.worker.duplicates import Duplicates
+from fastq.worker.elsewhere import Elsewhere
+from fastq.worker.followups import Followups
 from fastq.worker.last_results import LastResults
 from fastq.worker.loop import Loop
 from fastq.worker.nodes import expand_path, node_name
@@ -224,7 +226,8 @@ class Worker:
         backend = None if self.app.backend is None else self.app.backend.without_retries()
         shares_store = backend is not None and backend.shares_store_with(self.app.read_broker)
         tracer = Tracer(self.app, self.hostname, max_redeliveries=self.app.conf.task_max_redeliveries)
-        last = None if backend is None else LastResults(tracer, backend)
+        followups = Followups(conf.result_chord_retry_interval)
+        last = None if backend is None else LastResults(self.app, tracer, backend, followups)
         # A result that was sent is not here any more to be looked at.
         dedupes = conf.worker_deduplicate_successful_tasks and not (backend and backend.sends_replies)
         rates = rate_limits({} if conf.worker_disable_rate_limits else self.app.tasks)
@@ -239,10 +242,11 @@ class Worker:
                 1 if conf.worker_disable_prefetch else conf.worker_prefetch_multiplier,
             ),
             # Where one store does not hold all, what follows goes first (D5).
-            follow_to=broker
-            if broker is not self.app.read_broker or (backend and not shares_store)
-            else None,
-            store=None if shares_store else backend,
+            elsewhere=Elsewhere(
+                broker if broker is not self.app.read_broker or (backend and not shares_store) else None,
+                None if shares_store else backend,
+            ),
+            followups=followups,
             state=WorkerState(),
             lease=conf.worker_lease,
             duplicates=Duplicates(self.app, backend) if backend and dedupes else None,

@@ -443,5 +443,13 @@ def test_deliveries_come_with_what_is_complete(harness: Harness) -> None:
     assert complete(stage.consumer) == [(stage.outcomes[0], stage.group)]
 
 
+def test_a_turn_does_not_wait_when_something_is_complete(harness: Harness) -> None:
+    stage = Stage(harness, 1)
+    began = time.monotonic()
+    assert stage.consumer.turn(stage.outcomes, 10, PATIENCE) == []
+    assert time.monotonic() - began < PATIENCE / 2
+    assert complete(stage.consumer) == [(stage.outcomes[0], stage.group)]
+
+
 def test_a_name_tells_a_part() -> None:
     assert part_name("a", 1) != part_name("a", 11)

@@ -7,12 +7,15 @@ import pytest
 
 from fastq import FastQ
 from fastq._core.consume import Gate
-from fastq._core.message import Action, Delivery, Message, Outcome
+from fastq._core.message import JOB_DONE, Action, Delivery, Effects, Message, Outcome
 from fastq._core.trace import Tracer
 from fastq._core.window import PrefetchWindow
+from fastq.backends.base import CompleteChord
 from fastq.exceptions import OperationalError
 from fastq.wakeup import Waker
 from fastq.worker import loop as loop_module
+from fastq.worker.elsewhere import Elsewhere
+from fastq.worker.followups import Followups, is_job
 from fastq.worker.heartbeat import Heartbeat
 from fastq.worker.loop import Loop
 from fastq.worker.state import WorkerState
@@ -32,6 +35,7 @@ class FakeConsumer:
         self.started = []
         self.sent_back = set()  # tags of redelivered messages that may not run
         self.lost = []
+        self.completed = []
         self.closed_with = None
 
     def turn(self, outcomes, room, timeout):
@@ -134,14 +138,17 @@ def delivery(number, task="late", redelivered=0):
     )
 
 
-def make_loop(app, consumer, pool, *, store=None, concurrency=1, multiplier=0, lease=30.0, **options):
+def make_loop(
+    app, consumer, pool, *, follow_to=None, store=None, concurrency=1, multiplier=0, lease=30.0, **options
+):
     loop = Loop(
         pool,
         lambda: consumer,
         waker=Waker(),
         gate=Gate(app, Tracer(app, "w@host")),
         window=PrefetchWindow(concurrency, multiplier),
-        store=store,
+        elsewhere=Elsewhere(follow_to, store),
+        followups=Followups(0.0),
         state=WorkerState(),
         lease=lease,
         **options,
@@ -493,3 +500,123 @@ def test_what_runs_is_ended_when_another_worker_has_it(app, ends_lost):
     loop._turn()
     assert [each.tag for each in pool.ended] == ([1] if ends_lost else [])
     loop._waker.close()
+
+
+# ---- what waits for the pool ----
+
+
+class WorkflowPool(FakePool):
+    """Does jobs at once; a task has failed without a run if the test says so."""
+
+    def __init__(self, failure=None):
+        super().__init__()
+        self.failure = failure
+        self.jobs = []
+
+    def outcomes(self):
+        ended = []
+        for outcome in super().outcomes():
+            if is_job(outcome.delivery):
+                headers = outcome.delivery.message.headers
+                self.jobs.append(headers)
+                effects = Effects(joined=headers.get("group"))
+                outcome = Outcome(outcome.delivery, state=JOB_DONE, effects=effects)
+            else:
+                outcome.failure = self.failure
+            ended.append(outcome)
+        return ended
+
+
+class ChordConsumer(FakeConsumer):
+    """Tells that each outcome completes a chord, until that is joined."""
+
+    def turn(self, outcomes, room, timeout):
+        joined = {outcome.effects.joined for outcome in outcomes if outcome.effects is not None}
+        if "g" not in joined:
+            self.completed += [(outcome, CompleteChord("g", "p")) for outcome in outcomes]
+        return super().turn(outcomes, room, timeout)
+
+
+def test_a_part_that_completes_a_chord_is_settled_behind_its_join(app):
+    consumer, pool = ChordConsumer([[delivery(1)]]), WorkflowPool()
+    run_loop(app, consumer, pool)
+    assert [headers["group"] for headers in pool.jobs] == ["g"]
+    first, second = [outcomes for outcomes, _ in consumer.turns if outcomes]
+    assert [outcome.delivery.tag for outcome in first] == [1]
+    assert [outcome.delivery.tag for outcome in second] == [None, 1]
+    assert second[1] is first[0]
+
+
+def test_the_window_holds_what_waits_for_its_join(app):
+    consumer, pool = ChordConsumer([[delivery(1)], [], []]), WorkflowPool()
+    loop = make_loop(app, consumer, pool)
+    loop.run()
+    assert loop._window.unsettled == 0
+    assert (loop._state.received, loop._state.settled) == (1, 1)
+    loop._waker.close()
+
+
+def test_a_stop_gives_back_uncounted_what_waits(app):
+    consumer, pool = ChordConsumer([[delivery(1)]]), FakePool()
+    loop = make_loop(app, consumer, pool)
+
+    def never(deliveries):
+        if any(is_job(each) for each in deliveries):
+            loop.abort()
+            return
+        FakePool.submit(pool, deliveries)
+
+    pool.submit = never
+    loop.run()
+    loop._waker.close()
+    assert [each.tag for each in consumer.closed_with] == [1]
+
+
+def test_what_follows_a_task_that_did_not_run_is_worked_out_first(app):
+    consumer, pool = FakeConsumer([[delivery(1)]]), WorkflowPool({"exc_type": "KeyError"})
+    run_loop(app, consumer, pool)
+    assert [headers["state"] for headers in pool.jobs] == ["SUCCESS"]
+    [outcome] = consumer.settled()
+    assert (outcome.delivery.tag, outcome.failure) == (1, None)
+
+
+def test_what_follows_goes_first_where_results_lie_elsewhere(app):
+    backend, broker = app.backend, app.broker
+    backend.begin_chords([("g", 1)])
+
+    class PartPool(WorkflowPool):
+        def outcomes(self):
+            ended = super().outcomes()
+            for outcome in ended:
+                if not is_job(outcome.delivery):
+                    outcome.effects = Effects(
+                        parts=[("g", "id-1", 0, b"[]")],
+                        results=[("later", "FAILURE", b"{}")],
+                        chords=[("h", 3)],
+                        groups=[("h", b"group")],
+                    )
+                else:
+                    outcome.follow = [Message("body", "b", {"task": "body", "id": "b"}, b"", queue="bodies")]
+            return ended
+
+    consumer, pool = FakeConsumer([[delivery(1)]]), PartPool()
+    consumer.commits_results = False
+    run_loop(app, consumer, pool, follow_to=broker, store=backend)
+    assert backend.fetch(["later"]) == [b"{}"]
+    assert backend.restore_group("h") == b"group"
+    assert backend.parts("g") is None  # it has ended
+    assert [info.ready for info in broker.queues(["bodies"])] == [1]
+    assert [outcome.delivery.tag for outcome in consumer.settled()] == [None, 1]
+
+
+def test_a_success_that_comes_again_is_told_to_what_follows(app):
+    class Duplicates:
+        def among(self, deliveries):
+            return list(deliveries)
+
+    again = delivery(1, redelivered=1)
+    again.message.body = b'[[], {}, {"chain": [{"task": "next"}]}]'
+    consumer, pool = FakeConsumer([[again, delivery(2, redelivered=1)]]), WorkflowPool()
+    run_loop(app, consumer, pool, duplicates=Duplicates(), concurrency=2)
+    assert [headers["state"] for headers in pool.jobs] == ["SUCCESS"]
+    assert sorted(outcome.delivery.tag for outcome in consumer.settled()) == [1, 2]

@@ -266,11 +266,25 @@ def test_effects_survive_marshal():
         groups=[("h", b"{}")],
         joined="g",
     )
-    outcome = Outcome(delivery, effects=effects, is_open=True)
+    outcome = Outcome(delivery, effects=effects, failure={"exc_type": "KeyError"})
     again = outcome_from_tuple(delivery, marshal.loads(marshal.dumps(outcome.to_tuple())))
-    assert again.effects is not None and again.is_open
+    assert again.effects is not None and again.failure == {"exc_type": "KeyError"}
     assert again.effects.to_tuple() == effects.to_tuple()
-    assert not outcome_from_tuple(delivery, Outcome(delivery).to_tuple()).is_open
+    assert outcome_from_tuple(delivery, Outcome(delivery).to_tuple()).failure is None
+
+
+def test_effects_add_up():
+    effects = Effects(parts=[("g", "t", 0, b"a")], joined="g")
+    more = Effects(parts=[("h", "t", 0, b"b")], results=[("r", "FAILURE", b"c")], chords=[("i", 1)])
+    effects.add(more)
+    assert effects.to_tuple() == (
+        [("r", "FAILURE", b"c")],
+        [("g", "t", 0, b"a"), ("h", "t", 0, b"b")],
+        [("i", 1)],
+        [],
+        [],
+        "g",
+    )
 
 
 def test_parts_of_a_chord_are_named_as_in_celery():

@@ -239,7 +239,9 @@ def test_headers_of_v2_over_a_body_of_v1_run(app):
 
     body = {"task": "other", "id": "other", "args": [2], "kwargs": {"b": 3}}
     assert document(run(app, add, body=json.dumps(body).encode()))["result"] == 5
-    assert run(app, add, body=json.dumps({**body, "chord": {"task": "x"}}).encode()).action == Action.BURY
+    part = {**body, "chord": {"task": "x"}, "taskset": "g", "group_index": 2}
+    outcome = run(app, add, body=json.dumps(part).encode())
+    assert [each[:3] for each in outcome.effects.parts] == [("g", "id-1", 2)]
 
 
 def test_extended_results_hold_the_call_and_its_stamps(app):

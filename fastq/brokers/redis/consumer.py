@@ -211,7 +211,9 @@ class RedisConsumer(Consumer):
                 found = self._exchange(connection, outcomes, room, now < ends, now)
                 outcomes = ()
                 now = time.monotonic()
-            if found or self._adopted or room <= 0 or now >= ends or self._wait(connection, ends, now):
+            if found or self._adopted or self.completed or room <= 0:
+                break
+            if now >= ends or self._wait(connection, ends, now):
                 break
             now = time.monotonic()
         self._committed.clear()

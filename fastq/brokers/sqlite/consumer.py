@@ -120,7 +120,7 @@ class SQLiteConsumer(Consumer):
     def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
         deadline = time.monotonic() + timeout
         taken = self._step(outcomes, room)
-        while not taken:
+        while not taken and not self.completed:
             is_over = self._pause.until(deadline)
             try:
                 taken = self._step((), room)
