@@ -3,6 +3,18 @@
 from fastq.app.base import FastQ, shared_task
 from fastq.app.current import app_or_default, current_app, current_task
 from fastq.app.task import Task
+from fastq.canvas import (
+    Signature,
+    chain,
+    chord,
+    chunks,
+    group,
+    maybe_signature,
+    signature,
+    subtask,
+    xmap,
+    xstarmap,
+)
 from fastq.result import AsyncResult, GroupResult, ResultSet
 from fastq.topology import Broadcast, Exchange, Queue, binding
 from fastq.version import __version__
@@ -18,11 +30,21 @@ __all__ = [
     "GroupResult",
     "Queue",
     "ResultSet",
+    "Signature",
     "Task",
     "__version__",
     "app_or_default",
     "binding",
+    "chain",
+    "chord",
+    "chunks",
     "current_app",
     "current_task",
+    "group",
+    "maybe_signature",
     "shared_task",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
 ]

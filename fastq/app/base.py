@@ -488,15 +488,21 @@ class FastQ:
 
         When the block raises, nothing is sent.
         """
-        collected = _Collected()
-        token = self._pipeline.set(collected)
-        try:
+        with self.collecting() as collected:
             yield
-        finally:
-            self._pipeline.reset(token)
         self.begin_chords(collected.chords)
         if collected.messages:
             self.publish(collected.messages)
+
+    @contextmanager
+    def collecting(self) -> Iterator[_Collected]:
+        """Keep what this thread or task sends in the block, instead of sending it."""
+        collected = _Collected()
+        token = self._pipeline.set(collected)
+        try:
+            yield collected
+        finally:
+            self._pipeline.reset(token)
 
     @property
     def current_task(self) -> BaseTask[Any, Any] | None:
@@ -742,7 +748,7 @@ class FastQ:
 
 
 class _Collected:
-    """What is sent in the block of a `FastQ.pipeline`."""
+    """What is sent in the block of a `FastQ.collecting`."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []

@@ -242,6 +242,26 @@ class Composer:
                 self._templates[name] = template
         return template
 
+    def steady_template(
+        self, name: str, task: Task[..., Any] | None, options: Mapping[str, Any]
+    ) -> Template | None:
+        """The template of many calls with the same *options*; None if a call's arguments have a say, too.
+
+        An eta or an expiry is reckoned from now.
+        """
+        conf, router = self._app.conf, self._app.router
+        if signals.before_task_publish.receivers or conf.task_inherit_parent_priority:
+            return None
+        if task is not None and (task.dump_models is not None or task.names_shadow):
+            return None
+        template = self.template(name, task, options, (), {}) if not options else None
+        if self._sends_replies or not router.is_static:
+            return None
+        if template is None:
+            route = router.route(options.get("route_name") or name, options, (), {}, task)
+            template = self._make(name, task, route) if route.is_lasting else None
+        return template
+
     def _make(self, name: str, task: Task[..., Any] | None, route: Route) -> Template:
         app, conf, options = self._app, self._app.conf, route.options
         headers: dict[str, Any] = {"lang": "py", "task": name, "origin": origin()}

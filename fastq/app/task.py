@@ -18,6 +18,7 @@ from fastq.canvas import Signature, chunks, maybe_signature, signature, xmap, xs
 from fastq.canvas.after import After
 from fastq.canvas.errbacks import call_inline, is_called_inline
 from fastq.canvas.plain import listed
+from fastq.canvas.signature import bound
 from fastq.canvas.steps import ACCUMULATE, chain_of, is_empty, is_plural
 from fastq.exceptions import (
     FastQError,
@@ -313,11 +314,11 @@ class Task(Generic[P, R]):
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A signature with these arguments; there may be more when it is called."""
-        return Signature(self, args, kwargs, app=self.app)
+        return bound(self, args, kwargs, False)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A signature with these arguments and no others: it ignores the result of what ran before it."""
-        return Signature(self, args, kwargs, immutable=True, app=self.app)
+        return bound(self, args, kwargs, True)
 
     def signature(
         self,

@@ -48,11 +48,9 @@ def embedded(options: Mapping[str, Any]) -> dict[str, Any] | None:
 _KINDS = {"celery.map": "xmap", "celery.starmap": "xstarmap", "celery.chunks": "chunks"}
 
 
-def kind_of(value: Any) -> str | None:
-    """What kind of workflow a signature, or a map of one, is; None for a task, and for anything else."""
-    if not isinstance(value, Mapping):
-        return None
-    return value.get("subtask_type") or _KINDS.get(value.get("task", ""))
+def kind_of(sig: Mapping[str, Any]) -> str | None:
+    """What kind of workflow a signature, or a map of one, is; None for a task."""
+    return sig.get("subtask_type") or _KINDS.get(sig.get("task", ""))
 
 
 def members_of(group: Mapping[str, Any]) -> Any:
@@ -64,3 +62,13 @@ def header_of(chord: Mapping[str, Any]) -> Any:
     """The signatures in the header of a chord, which is a group or the list of its members."""
     header = chord["kwargs"]["header"]
     return members_of(header) if isinstance(header, Mapping) else header
+
+
+def value_id(sig: Mapping[str, Any]) -> str | None:
+    """The id that the value of *sig*, of a chord's body for example, has already."""
+    while kind_of(sig) == "chord" and isinstance(sig["kwargs"].get("body"), Mapping):
+        sig = sig["kwargs"]["body"]
+    found: str | None = sig["options"].get("task_id")
+    if found is None and kind_of(sig) == "chain" and sig["kwargs"]["tasks"]:
+        return value_id(sig["kwargs"]["tasks"][-1])
+    return found

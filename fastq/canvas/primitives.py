@@ -642,8 +642,9 @@ def _header(header: Any, app: FastQ | None) -> Any:
     if isinstance(header, dict):
         header = signature(header, app=app) if not isinstance(header, Signature) else header
         return header.tasks if isinstance(header, group | chain) else [header]
-    tasks = (signature(task, app=app) for task in header)
-    return [*tasks] if isinstance(header, list | tuple) else Lazy(tasks)
+    if isinstance(header, list | tuple):
+        return [signature(task, app=app) for task in header]
+    return Lazy(maybe_signature(task, app=app) for task in header)
 
 
 def _with_links(sig: Any, option: str, links: Iterable[Any]) -> Any:

@@ -42,6 +42,9 @@ def steps_of(chain: Sig) -> list[Step]:
 
     The first one has the chain's own arguments; its callbacks are on the last, its errbacks on all.
     """
+    tasks = chain["kwargs"]["tasks"]
+    if not any(map(kind_of, tasks)):  # tasks alone, as in most chains
+        return list(_steps(Step(chain)))
     steps: list[Step] = []
     empty: Step | None = None
     for step in _spliced(chain):

@@ -6,14 +6,14 @@ Celery's workers read too (docs/PROTOCOL.md §8). Nothing here does any I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq._core.message import new_id
 from fastq._core.request import Context
 from fastq.canvas.parents import eldest, link_parents
 from fastq.canvas.plain import kind_of, members_of, plain
-from fastq.canvas.steps import Sig, flattened, starmaps
+from fastq.canvas.steps import Sig, flattened, header_members, starmaps
 from fastq.canvas.writing import (
     Place,
     Writer,
@@ -29,6 +29,7 @@ from fastq.result import AsyncResult, GroupResult
 
 if TYPE_CHECKING:
     from fastq._core.message import Message
+    from fastq._core.template import Template
     from fastq.app.base import FastQ
 
 NOTHING: dict[str, Any] = {}
@@ -36,6 +37,7 @@ NOTHING: dict[str, Any] = {}
 # memory flat when a group comes from a generator that is endless.
 BLOCK = 1000
 # Options of a call that say how it is sent, and not what.
+FAMILY = frozenset({"root_id", "parent_id"})
 SENDING = frozenset({"add_to_parent", "retry", "retry_policy", "producer", "connection", "publisher"})
 
 
@@ -102,10 +104,12 @@ def compose_workflow(
     """
     starter = _Starter(app, request, checks_arguments)
     place = place_of(options)
-    extra = {name: options[name] for name in ("link", "link_error") if options.get(name)}
-    if extra:
-        signature = with_options(signature, extra)
-    call = {name: value for name, value in message_options(options).items() if name not in SENDING}
+    call: dict[str, Any] = {}
+    if options:
+        links = {name: options[name] for name in ("link", "link_error") if options.get(name)}
+        if links:
+            signature = with_options(signature, links)
+        call = {name: value for name, value in message_options(options).items() if name not in SENDING}
     begun = starter.start(signature, args, kwargs, call, place)
     if begun is None:
         return Workflow(iter(()), None, None)
@@ -115,19 +119,32 @@ def compose_workflow(
 class _Frame:
     """A group or the header of a chord, the members of which are being started."""
 
-    __slots__ = ("args", "body", "kwargs", "members", "options", "place", "results", "size")
+    __slots__ = (
+        "args",
+        "body",
+        "embed",
+        "errbacks",
+        "kwargs",
+        "members",
+        "options",
+        "place",
+        "results",
+        "size",
+        "templates",
+    )
 
     def __init__(
         self,
-        members: Iterator[tuple[Sig, tuple[Any, ...]]],
+        members: Iterator[Sig],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         options: Mapping[str, Any],
         place: Place,
         results: list[Any],
         body: Sig | None = None,
+        errbacks: Callable[[Sig], tuple[Any, ...]] | None = None,
     ) -> None:
-        self.members = members  # each with the errbacks that it gets from around it
+        self.members = members
         self.args = args
         self.kwargs = kwargs
         self.options = options
@@ -135,6 +152,11 @@ class _Frame:
         self.results = results  # theirs, as they are started
         self.size = 0
         self.body = body  # of the chord, written down
+        self.errbacks = errbacks  # those that a member gets from around it
+        self.embed = _embed(place)
+        # By a task's name: what checks a call and what makes its messages, for tasks without options of
+        # their own; None where that depends on more.
+        self.templates: dict[str, tuple[Any, Template] | None] = {}
 
 
 class _Starter:
@@ -150,32 +172,81 @@ class _Starter:
         self._frames: list[_Frame] = []
 
     def blocks(self) -> Iterator[Block]:
-        """Start the members of the groups and headers that are open, and yield what has been composed."""
+        """What has been composed, and what the members of the groups and headers that are open come to."""
+        return self._start_members() if self._frames else iter((Block(self._messages, self._chords),))
+
+    def _start_members(self) -> Iterator[Block]:
         while self._frames:
             frame = self._frames[-1]
-            member = next(frame.members, None)
-            if member is None:
+            for member in frame.members:
+                if not self._start_alike(frame, member):
+                    self._start_member(frame, member)
+                # The last message is kept: it may turn out to be the last of a header, and the size of
+                # the chord must be known before that goes out.
+                if len(self._messages) > BLOCK:
+                    last = self._messages.pop()
+                    yield Block(self._messages, self._chords)
+                    self._messages, self._chords = [last], []
+                if self._frames[-1] is not frame:  # one of the member's own
+                    break
+            else:
                 self._frames.pop()
                 self._close(frame)
-                continue
-            sig, errbacks = member
-            place = frame.place
-            if place.group_id is not None:
-                place = place._replace(group_index=frame.size)
-            if errbacks:
-                place = place._replace(errbacks=errbacks)
-            begun = self.start(sig, frame.args, frame.kwargs, frame.options, place)
-            if begun is not None:
-                frame.size += 1
-                frame.results.append(begun[0])
-            # The last message is kept: it may turn out to be the last of a header, and the size of
-            # the chord must be known before that goes out.
-            if len(self._messages) > BLOCK:
-                last = self._messages.pop()
-                yield Block(self._messages, self._chords)
-                self._messages, self._chords = [last], []
         if self._messages:
             yield Block(self._messages, self._chords)
+
+    def _start_member(self, frame: _Frame, sig: Sig) -> None:
+        place = frame.place
+        if place.group_id is not None:
+            place = place._replace(group_index=frame.size)
+        if frame.errbacks is not None and (errbacks := frame.errbacks(sig)):
+            place = place._replace(errbacks=errbacks)
+        begun = self.start(sig, frame.args, frame.kwargs, frame.options, place)
+        if begun is not None:
+            frame.size += 1
+            frame.results.append(begun[0])
+
+    def _start_alike(self, frame: _Frame, sig: Sig) -> bool:
+        """Start a member as the others of the same task, if it has nothing of its own but arguments."""
+        if sig["options"] or sig.get("subtask_type") is not None or frame.place.group_id is None:
+            return False
+        name = sig["task"]
+        try:
+            known = frame.templates[name]
+        except KeyError:
+            known = frame.templates[name] = self._template(frame, sig)
+        if known is None or (frame.errbacks is not None and frame.errbacks(sig)):
+            return False
+        check, template = known
+        args, kwargs = sig["args"], sig["kwargs"]
+        if (frame.args or frame.kwargs) and not sig["immutable"]:
+            args, kwargs = (*frame.args, *args), {**kwargs, **frame.kwargs}
+        if check is not None:
+            check(*args, **kwargs)
+        place = frame.place
+        messages = template.messages(
+            args, kwargs, self._request, None, None, frame.embed, place.group_id, frame.size
+        )
+        self._messages += messages
+        frame.size += 1
+        frame.results.append(AsyncResult(messages[0].id, app=self._app, task_name=name))
+        return True
+
+    def _template(self, frame: _Frame, sig: Sig) -> tuple[Any, Template] | None:
+        name = sig["task"]
+        task = self._app.tasks.get(name)
+        options = frame.options
+        if kind_of(sig) is not None or (self._request is not None and not FAMILY.isdisjoint(options)):
+            return None
+        check = None
+        if task is not None:
+            task.prepare()
+            if _sends_by_itself(task):
+                return None
+            check = task.check_arguments if self._checks_arguments else None
+            options = {**task.message_options, **options} if task.message_options else options
+        template = self._app.composer.steady_template(name, task, options)
+        return None if template is None else (check, template)
 
     def _close(self, frame: _Frame) -> None:
         """See to the body of a chord, all of whose header has been started."""
@@ -250,8 +321,8 @@ class _Starter:
             group_id=None if is_counted_apart else group_id, links=place.links, errbacks=place.errbacks
         )
         result: GroupResult[Any] = GroupResult(group_id, [], app=self._app)
-        members = ((member, ()) for member in flattened(members_of(sig)))
         options = {**message_options(own), **options}
+        members = flattened(members_of(sig))
         self._frames.append(_Frame(members, args, kwargs, options, at, result.results))
         return result, result
 
@@ -271,10 +342,11 @@ class _Starter:
         if not sig["immutable"]:
             args = (*args, *sig["args"])
         kwargs = {**(sig["kwargs"].get("kwargs") or NOTHING), **kwargs}
-        members = self._writer.header(sig, place.errbacks)
         options = {**message_options(own), **options}
         at = Place(chord=body, group_id=group_id)
-        self._frames.append(_Frame(members, args, kwargs, options, at, header.results, body))
+        errbacks = self._writer.header_errbacks(place.errbacks) if place.errbacks else None
+        members = header_members(sig)
+        self._frames.append(_Frame(members, args, kwargs, options, at, header.results, body, errbacks))
         return result, header
 
     def _task(
@@ -290,8 +362,7 @@ class _Starter:
             place = placed(place, own)
             options = {**message_options(own), **options}
             if self._request is not None:  # its family is that of the run
-                options.pop("root_id", None)
-                options.pop("parent_id", None)
+                options = {option: value for option, value in options.items() if option not in FAMILY}
         if sig["immutable"]:
             args, kwargs = sig["args"], sig["kwargs"]
         else:
@@ -303,6 +374,8 @@ class _Starter:
         task = app.tasks.get(name)
         if task is not None:
             task.prepare()
+            if _sends_by_itself(task):
+                return self._sent_by_itself(task, args, kwargs, options, place)
             if self._checks_arguments and task.check_arguments is not None:
                 task.check_arguments(*args, **kwargs)
             if task.message_options:
@@ -321,6 +394,38 @@ class _Starter:
         )
         self._messages += messages
         return AsyncResult(messages[0].id, app=app, task_name=name)
+
+    def _sent_by_itself(
+        self,
+        task: Any,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        place: Place,
+    ) -> AsyncResult[Any]:
+        """Let a task whose class has an `apply_async` of its own say what is sent."""
+        said = {
+            "task_id": place.task_id,
+            "group_id": place.group_id,
+            "group_index": place.group_index,
+            "link": list(place.links),
+            "link_error": list(place.errbacks),
+            "chain": list(place.rest),
+            "chord": place.chord,
+        }
+        options = {**options, **{name: value for name, value in said.items() if value or value == 0}}
+        if self._request is not None:
+            options |= {"parent_id": self._request.id, "root_id": self._request.root_id or self._request.id}
+        with self._app.collecting() as collected:
+            result: AsyncResult[Any] = task.apply_async(args, kwargs, add_to_parent=False, **options)
+        self._messages += collected.messages
+        self._chords += collected.chords
+        return result
+
+
+def _sends_by_itself(task: Any) -> bool:
+    """Whether the class of *task* has an `apply_async` of its own: it adds headers, as a rule."""
+    return type(task).apply_async is not task.base_class.apply_async
 
 
 def _embed(place: Place) -> dict[str, Any] | None:

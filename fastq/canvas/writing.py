@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq._core.message import new_id
 from fastq.canvas.parents import eldest, link_parents
-from fastq.canvas.plain import kind_of, listed, members_of, plain
+from fastq.canvas.plain import kind_of, listed, members_of, plain, value_id
 from fastq.canvas.steps import (
     ACCUMULATE,
     Sig,
@@ -51,35 +51,36 @@ def place_of(options: Mapping[str, Any]) -> Place:
 
     Callbacks and errbacks are left out.
     """
+    if PLACES.isdisjoint(options):
+        return NOWHERE
+    get = options.get
     return Place(
-        tuple(options.get("chain") or ()),
-        options.get("chord"),
-        options.get("group_id"),
-        options.get("group_index"),
-        task_id=options.get("task_id"),
+        tuple(get("chain") or ()),
+        get("chord"),
+        get("group_id"),
+        get("group_index"),
+        (),
+        (),
+        get("task_id"),
     )
 
 
 def placed(place: Place, options: Mapping[str, Any]) -> Place:
     """*place*, with what the signature there says in its own *options* where *place* says nothing."""
-    if not PLACES.isdisjoint(options):
-        place = _placed(place, options)
-    return place
-
-
-def _placed(place: Place, options: Mapping[str, Any]) -> Place:
-    own = place_of(options)
-    links, errbacks = listed(options.get("link")), listed(options.get("link_error"))
-    place = place._replace(
-        rest=place.rest or tuple(plain(own.rest)),
-        links=(*links, *place.links) if links else place.links,
-        errbacks=(*errbacks, *place.errbacks) if errbacks else place.errbacks,
-        task_id=place.task_id or own.task_id,
-    )
-    if place.chord is None and place.group_id is None:
-        chord = own.chord and plain(own.chord)
-        place = place._replace(chord=chord, group_id=own.group_id, group_index=own.group_index)
-    return place
+    if PLACES.isdisjoint(options):
+        return place
+    get = options.get
+    rest, chord, group_id, group_index, links, errbacks, task_id = place
+    if not rest and get("chain"):
+        rest = tuple(plain(get("chain")))
+    if chord is None and group_id is None:
+        chord, group_id, group_index = get("chord"), get("group_id"), get("group_index")
+        chord = chord and plain(chord)
+    if get("link"):
+        links = (*listed(get("link")), *links)
+    if get("link_error"):
+        errbacks = (*listed(get("link_error")), *errbacks)
+    return Place(rest, chord, group_id, group_index, links, errbacks, task_id or get("task_id"))
 
 
 def message_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,11 +133,14 @@ def steps_at(chain: Sig, place: Place) -> tuple[list[tuple[Sig, Place]], tuple[S
     found = []
     for index, step in enumerate(steps):
         sig = step.sig
-        if index == 0:
+        if index == 0 and (step.args or options):
             sig = with_options(with_arguments(sig, step.args), message_options(options))
         errbacks = (*step.errbacks, *place.errbacks)
         if index < len(steps) - 1:
-            found.append((sig, Place(links=step.links, errbacks=errbacks)))
+            around = Place(links=step.links, errbacks=errbacks) if step.links or errbacks else NOWHERE
+            found.append((sig, around))
+        elif place is NOWHERE and not step.links and not errbacks:
+            found.append((sig, NOWHERE))
         else:
             end = place._replace(rest=(), links=(*step.links, *place.links), errbacks=errbacks)
             found.append((sig, end))
@@ -194,6 +198,8 @@ class Writer:
 
     def _options(self, own: Mapping[str, Any], place: Place) -> dict[str, Any]:
         """The options that say what *own* options say of the message, and that the value goes to *place*."""
+        if not own and place is NOWHERE and self.reply_to() is None:
+            return {}
         options: dict[str, Any] = {name: plain(value) for name, value in message_options(own).items()}
         said = {
             "task_id": place.task_id,
@@ -245,40 +251,39 @@ class Writer:
     def _chord(self, sig: Sig, place: Place) -> tuple[dict[str, Any], Any]:
         own = sig["options"]
         group_id = own.get("task_id") or new_id()
-        header = [
-            self.write(member, Place(errbacks=errbacks))
-            for member, errbacks in self.header(sig, place.errbacks)
-        ]
+        errbacks = self.header_errbacks(place.errbacks)
+        header = [self.write(member, Place(errbacks=errbacks(member))) for member in header_members(sig)]
         body, result = self.body(sig, place)
         eldest(result).parent = GroupResult(group_id, [result for _, result in header], app=self._app)
-        written = chord_of(
-            [written for written, _ in header], body, **self._options(own, Place(task_id=group_id))
-        )
+        options = self._options(own, Place(task_id=group_id))
+        written = chord_of([member for member, _ in header], body, **options)
         written["args"] = list(sig["args"])
         written["kwargs"]["kwargs"] = dict(sig["kwargs"].get("kwargs") or {})
         return written, result
 
-    def header(self, chord: Sig, errbacks: tuple[Any, ...]) -> Iterator[tuple[Sig, tuple[Any, ...]]]:
-        """The tasks of a chord's header, each with those of the chord's *errbacks* that it gets too.
+    def header_errbacks(self, errbacks: tuple[Any, ...]) -> Callable[[Sig], tuple[Any, ...]]:
+        """Which of the *errbacks* that are linked to a chord each task of its header gets.
 
-        Those of chords in it always do; every task does with ``task_allow_error_cb_on_chord_header``.
+        Those that are chords always get all; with ``task_allow_error_cb_on_chord_header`` every task does.
         """
-        if not self._has_checked:
-            self._app.check_chords()
-            self._has_checked = True
-        is_for_all = errbacks and self._app.conf.task_allow_error_cb_on_chord_header
-        for member in header_members(chord):
-            given = errbacks if kind_of(member) == "chord" else ()
-            if is_for_all:
-                given = (*({**plain(each), "immutable": True} for each in errbacks), *given)
-            yield member, given
+        if not errbacks:
+            return lambda member: ()
+        for_all: tuple[Any, ...] = ()
+        if self._app.conf.task_allow_error_cb_on_chord_header:
+            for_all = tuple({**plain(each), "immutable": True} for each in errbacks)
+        return lambda member: (*for_all, *errbacks) if kind_of(member) == "chord" else for_all
 
     def body(self, chord: Sig, place: Place) -> tuple[dict[str, Any], Any]:
         """The body of a chord with all that the chord's own options say of it, and its result."""
+        if not self._has_checked:
+            self._app.check_chords()
+            self._has_checked = True
         own, body = chord["options"], chord["kwargs"].get("body")
         if body is None:
             raise ValueError(f"the chord {chord!r} has no body")
         delays = ("countdown", "eta")  # they are for the header
         over = {name: value for name, value in message_options(own).items() if name not in delays}
-        place = placed(place, {**own, "task_id": None})
+        # An id that was given to a chord is its header's if the body has one already, else that of both.
+        task_id = own.get("task_id") if value_id(body) is None else None
+        place = placed(place, {**own, "task_id": task_id})
         return self.write(with_options(body, over) if over else body, place)

@@ -1,8 +1,10 @@
 """What a type checker sees of a task: checked by `test_types.py`, never run."""
 
+from typing import Any
+
 from typing_extensions import assert_type
 
-from fastq import AsyncResult, FastQ, GroupResult, ResultSet, Task
+from fastq import AsyncResult, FastQ, GroupResult, ResultSet, Signature, Task, chain, chord, group
 
 app = FastQ("typed")
 
@@ -50,6 +52,21 @@ def sets() -> None:
     assert_type(group.get(), list[list[float]])
     assert_type(group.save(), GroupResult[list[float]])
     assert_type(app.GroupResult("id", [fetch.delay("u")]).get(), list[str])
+
+
+def signatures() -> None:
+    assert_type(add.s(1, b=2), Signature[int])
+    assert_type(add.si(1).set(queue="q").clone((2,)), Signature[int])
+    assert_type(add.signature((1, 2), countdown=3).delay(), AsyncResult[int])
+    assert_type(add.s(1, 2).apply_async(countdown=3).get(), int)
+    assert_type(add.s(1, 2).on_error(fetch.s()).apply().get(), int)
+    assert_type(~add.s(1, 2), int)
+    assert_type(add.s(1)(2), int)
+    assert_type(app.signature("any.task"), Signature[Any])
+    steps: chain = add.s(1, 2) | add.s(3)
+    steps()
+    group(add.s(1, 2), steps)()
+    chord([add.s(1, 2)], named.s())()
 
 
 async def awaits() -> None:

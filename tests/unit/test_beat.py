@@ -187,7 +187,7 @@ def test_sending_by_hand_counts_the_run_and_says_what_is_wrong(app):
     assert scheduler.apply_async(entry).id
     assert scheduler.schedule["a"].total_run_count == 1
     entry.args = (1,)
-    with pytest.raises(SchedulingError, match="the periodic task 'a' can't be sent: .*missing"):
+    with pytest.raises(SchedulingError, match=r"the periodic task 'a' can't be sent: .*missing"):
         scheduler.apply_async(entry, advance=False)
     assert scheduler.schedule["a"].total_run_count == 1
 
@@ -364,7 +364,9 @@ def test_a_file_that_names_what_is_not_there_is_left_alone(app, tmp_path):
     with shelve.open(str(path)) as file:
         file["entries"] = {}
         file.dict[b"extra"] = b"cno_such_module\nThing\n."
-    with pytest.raises(ImproperlyConfigured, match="holds something that this program lacks.*no_such_module"):
+    with pytest.raises(
+        ImproperlyConfigured, match=r"holds something that this program lacks.*no_such_module"
+    ):
         PersistentScheduler(app, schedule_filename=str(path))
     assert not list(tmp_path.glob("*.unreadable"))
 

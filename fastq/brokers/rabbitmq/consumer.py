@@ -194,7 +194,10 @@ class RabbitMQConsumer(Consumer):
                 self._consume(connection)
             if now >= self._look_at:
                 self._look(connection, now)
-            if self._wait(connection, max(min(ends, self._recover_at, self._look_at) - now, 0.0)) or now >= ends:
+            if (
+                self._wait(connection, max(min(ends, self._recover_at, self._look_at) - now, 0.0))
+                or now >= ends
+            ):
                 break
         return [self._arrived.popleft() for _ in range(min(room, len(self._arrived)))]
 
