@@ -260,6 +260,31 @@ def test_a_queue_with_a_single_active_consumer_stays_with_a_worker_whose_window_
     other.close()
 
 
+@pytest.mark.parametrize("goes_back", ["with its connection", "unstarted"])
+def test_a_quorum_queue_with_a_delivery_limit_drops_nothing_that_did_not_run(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker, goes_back: str
+) -> None:
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 3}
+    broker = make(queue=lambda name: Queue(name, queue_arguments=arguments))
+    sent = [message(queue) for _ in range(3)]
+    broker.publish(sent)
+    consumer: Any = broker.consumer([queue], "w@h", waker)
+    for _ in range(6):
+        got = take(consumer, 3)
+        if goes_back == "unstarted":
+            consumer.turn([Outcome(each, Action.RETURN) for each in got], 0, 0.0)
+            continue
+        consumer._disconnect()
+        consumer.turn((), 0, 0.0)
+        consumer.adopt([])  # none of them runs here
+        consumer.lost.clear()
+    got = take(consumer, 3)
+    assert {each.message.id for each in got} == {each.id for each in sent}
+    assert all("x-delivery-count" not in each.message.headers or not each.redelivered for each in got)
+    consumer.turn([Outcome(each) for each in got], 0, 0.0)
+    consumer.close()
+
+
 def test_what_comes_again_acknowledged_does_not_fill_the_window(
     make: Callable[..., RabbitMQBroker], queue: str, waker: Waker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,8 +23,8 @@ DUE = "fastq-due"
 # Headers of the dead set: the queue that it came from, why it died, and when, in unix seconds.
 DEAD_QUEUE, DEAD_REASON, DEAD_AT = "fastq-dead-queue", "fastq-dead-reason", "fastq-dead-at"
 
-# How headers begin that are the broker's business, RabbitMQ's own about its dead-lettering among them.
-BROKERS = ("fastq-", "x-death", "x-first-death-", "x-last-death-")
+# How headers begin that are the broker's business; RabbitMQ's are about dead letters and quorum queues.
+BROKERS = ("fastq-", "x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
 
 DEAD_SET = "fastq.dead"  # the queue of all dead messages
 
@@ -67,7 +67,7 @@ class Outgoing(NamedTuple):
 
 
 def carried(way: Outgoing) -> Outgoing:
-    """*way* if AMQP has a form for it; else one to the dead set, with the barest headers, that says why not."""
+    """*way* if AMQP has a form for it; else one to the dead set, with the barest headers, that says why."""
     try:
         way.write(FrameEncoder(), 1)
         return way

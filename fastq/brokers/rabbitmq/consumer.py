@@ -36,8 +36,8 @@ from fastq.brokers.rabbitmq.addresses import (
 from fastq.brokers.rabbitmq.connection import Connection
 from fastq.brokers.rabbitmq.connector import Connector
 from fastq.brokers.rabbitmq.copies import Copies, Copy, Held, copy_of
-from fastq.brokers.rabbitmq.declarations import of_queues
 from fastq.brokers.rabbitmq.dead import ready_count
+from fastq.brokers.rabbitmq.declarations import of_queues
 from fastq.brokers.rabbitmq.delays import plain_address
 from fastq.brokers.rabbitmq.errors import NOT_IMPLEMENTED, ConnectionClosed
 from fastq.brokers.rabbitmq.sender import Sender
@@ -60,9 +60,11 @@ MOST_PREFETCHED = 65535
 NEARLY_DUE = 0.005
 # Tags of one connection end where those of the next begin.
 TAGS_PER_CONNECTION = 1 << 48
-# A queue that was deleted and declared again is doubted for so many seconds; when nothing has come for this many
-# although there was room, its length is asked for.
+# A queue that was deleted and declared again is doubted for so many seconds; when nothing has come for this
+# many although there was room, its length is asked for.
 DOUBTED_SECONDS, SILENT_SECONDS = 60.0, 1.0
+# How often a quorum queue takes a message back where nobody says it (RabbitMQ 4; before, without end).
+DELIVERY_LIMIT = 20
 # After these no message with the same names comes to the same queue that is another one.
 FINAL = (Action.ACK, Action.PARK, Action.REDELIVER)
 
@@ -274,8 +276,18 @@ class RabbitMQConsumer(Consumer):
         elif delivery.redelivered > self._options.max_redeliveries:
             reason = f"its process died {delivery.redelivered} times while it ran it"
             self._doomed.append((delivery, reason, to_dead_set(content, queue, reason)))
+        elif content.redelivered and self._may_be_dropped(content, queue):
+            self._ways.append((delivery, to_queue(content, queue, delivery.redelivered)))
         else:
             self._arrived.append(delivery)
+
+    def _may_be_dropped(self, content: Content, queue: str) -> bool:
+        """Whether RabbitMQ has had the message back half as often as its quorum queue bears.
+
+        It drops a message then, whether anybody had begun to run it or not. Written anew it counts from 0.
+        """
+        limit: int = self._options.queue(queue).arguments.get("x-delivery-limit", DELIVERY_LIMIT)
+        return 0 <= limit <= 2 * _count(content.headers.get("x-delivery-count"))
 
     def _bury_doomed(self) -> None:
         """Send what died too often to the dead set, if what goes before that has been done."""
@@ -334,7 +346,7 @@ class RabbitMQConsumer(Consumer):
             is_shared = not _has_single_active(self._options.queue(queue))
             if is_shared and (ready := ready_count(connection, queue, self._patience)):
                 raise OperationalError(
-                    f"RabbitMQ sends nothing from queue {queue!r}, where {ready} messages wait: connecting anew"
+                    f"RabbitMQ sends nothing from queue {queue!r}, and {ready} messages wait: connecting anew"
                 )
 
     # -- settling -------------------------------------------------------------------------------
