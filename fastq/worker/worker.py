@@ -172,6 +172,7 @@ class Worker:
         signals.worker_init.send(sender=self)
         conf = self.app.conf
         timeouts = conf.worker_shutdown_timeout, conf.worker_soft_shutdown_timeout
+        child: NewChild | None = None
         try:
             # Before anything opens a connection or starts a thread: what is forked here has neither.
             if self.beat:
@@ -188,13 +189,17 @@ class Worker:
                     # Meant for the task that ran in this thread, which ended that very moment.
                     if not loop.is_stopping():
                         raise
-        except NewChild as child:
-            os._exit(child.serve())
+        except NewChild as new:
+            child = new
         except BaseException:
             self._pool.stop(force=True)
             raise
         finally:
-            self._end()
+            if child is None:
+                self._end()
+        if child is not None:
+            # Not where it is handled: then every error of a task would have it for its context.
+            os._exit(child.serve())
         signals.worker_shutdown.send(sender=self)
         logger.info("%s has stopped", self.hostname)
         if handlers.wants_restart:

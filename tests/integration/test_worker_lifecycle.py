@@ -219,6 +219,18 @@ def can_be_process_1() -> bool:
 
 
 @pytest.mark.skipif(not can_be_process_1(), reason="needs unshare and the right to use it")
+@pytest.mark.parametrize("pool", POOLS)
+def test_the_traceback_of_a_task_shows_its_own_error_and_nothing_around_it(project, pool):
+    project.call("tasks.nap", json.dumps(["long", "a"]))
+    with WorkerProcess(project, "-P", pool, "-c", "1") as worker:
+        worker.wait_for_line("raised unexpected")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    log = "".join(worker.log)
+    assert log.count("Traceback") == 1 and "TypeError" in log
+    assert "During handling" not in log
+
+
 def test_process_1_of_a_container_stops_and_reaps(project):
     orphan = "\n@app.task\ndef orphan() -> None:\n    os.system('(sleep 0.2 &)')\n"
     count = (
