@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benches import (
+    bench_canvas,
     bench_drain,
     bench_enqueue,
     bench_idle,
@@ -27,6 +28,7 @@ BENCHES = {
     "idle": bench_idle,
     "import": bench_import,
     "prefetch": bench_prefetch,
+    "canvas": bench_canvas,
     "rabbitmq": bench_rabbitmq,
 }
 TABLE_WIDTH = 150  # columns

@@ -33,6 +33,10 @@ BARS = {
         ["drain, rabbitmq", "publish in bulk, rabbitmq"],
     ),
     "sqlite": ("The embedded broker, durable, on SQLite", ["enqueue in bulk, sqlite", "drain, sqlite"]),
+    "canvas": (
+        "Workflows that one worker runs, on Redis",
+        ["chain of 3, redis", "group of 10, redis", "chord of 10, redis"],
+    ),
     "latency": (
         "delay().get() on an idle worker, on Redis",
         ["round trip p50, redis", "round trip p99, redis"],

@@ -9,10 +9,13 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from benches.shapes import BIG_SHAPES, SHAPES, ids_of
 
 WARM_UP = 50  # calls before the clock starts, so that connections are open
 GET_TIMEOUT = 60.0  # seconds
@@ -65,7 +68,31 @@ def round_trips(module: ModuleType, count: int) -> dict[str, Any]:
     return {"milliseconds": milliseconds}
 
 
-ACTIONS = {"one_by_one": one_by_one, "in_bulk": in_bulk, "burst": burst, "round_trips": round_trips}
+def workflows(shape: str, module: ModuleType, count: int) -> dict[str, Any]:
+    """Call *count* workflows of *shape* one by one; the ids of their tasks, what ends last at the end."""
+    make, start = SHAPES[shape], time.perf_counter()
+    results = [make(module).apply_async() for _ in range(count)]
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "ids": [id for result in results for id in ids_of(result)]}
+
+
+def big_workflow(shape: str, module: ModuleType, size: int) -> dict[str, Any]:
+    """Call one workflow of *size* tasks; the ids of the first one and of the one that ends last."""
+    start = time.perf_counter()
+    result = BIG_SHAPES[shape](module, size).apply_async()
+    seconds = time.perf_counter() - start
+    ids = ids_of(result)
+    return {"seconds": seconds, "ids": [ids[0], ids[-1]]}
+
+
+ACTIONS = {
+    "one_by_one": one_by_one,
+    "in_bulk": in_bulk,
+    "burst": burst,
+    "round_trips": round_trips,
+    **{shape: partial(workflows, shape) for shape in SHAPES},
+    **{f"one big {shape}": partial(big_workflow, shape) for shape in BIG_SHAPES},
+}
 
 
 if __name__ == "__main__":

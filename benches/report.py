@@ -56,6 +56,10 @@ TARGETS = (
     Target("round trip p50, redis", "fastq prefork", 0.5, at_least=False),
     Target("round trip p50, sqlite", "fastq solo", 12, at_least=False),
     Target("round trip p50, sqlite", "fastq prefork", 12, at_least=False),
+    Target("chain of 3, redis", "fastq solo", 20, "celery"),
+    Target("group of 10, redis", "fastq solo", 20, "celery"),
+    Target("chord of 10, redis", "fastq solo", 20, "celery"),
+    Target("one chord of 100,000, redis", "fastq solo", 2, "floor", at_least=False),
     Target("import and first delay, redis", "fastq", 60, at_least=False),
     Target("import and first delay, sqlite", "fastq", 60, at_least=False),
     *(

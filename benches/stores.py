@@ -54,6 +54,10 @@ class RedisStore:
         info = self._info()
         return int(info["total_reads_processed"]), int(info["connected_clients"]) - 1
 
+    def bytes_received(self) -> int:
+        """How many bytes the server has read from all its clients."""
+        return int(self._info()["total_net_input_bytes"])
+
     @property
     def version(self) -> str:
         """The server's."""

@@ -1,0 +1,115 @@
+"""How many workflows a second does one worker run, and how many bytes do they cost? On Redis, beside Celery.
+
+The workflows are sent first, then the worker starts. The clock runs from the end of the first task to
+the end of the last one, as their results tell: starting and connecting cost nobody anything. The bytes
+are all that the server reads, from the client and from the worker.
+
+What is unfair: Celery gets fewer workflows, and a smaller chain and chord than the biggest ones, which
+would take it hours. Its lines bear their sizes, and fastq runs those sizes too; no figure is scaled.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from subprocess import Popen
+
+import orjson
+
+from benches.data import task_ids
+from benches.harness import Bench
+from benches.shapes import SHAPES
+from benches.sides import Side
+from benches.stores import RedisStore, wait, wait_done
+
+POOL = "solo"
+COUNTS = {"fastq": 10_000, "celery": 400}  # workflows of each shape: a second or two
+# Shape, its size, and who runs that.
+BIG = (
+    ("chain", 500, ("fastq", "celery")),
+    ("chain", 5_000, ("fastq",)),
+    ("chord", 2_000, ("fastq", "celery")),
+    ("chord", 100_000, ("fastq",)),
+)
+Seen = dict[str, list[float]]  # contender → one value a round
+
+
+def label(side: Side) -> str:
+    """The name of a contender in the table."""
+    return f"{side.name} {POOL}"
+
+
+def last_document(store: RedisStore, last: str, worker: Popen[bytes]) -> dict[str, object]:
+    """The result of the task *last*, once it has ended. One small request a look: bytes are counted."""
+    document: bytes = wait(lambda: store.documents([last])[0], worker)
+    result: dict[str, object] = orjson.loads(document)
+    return result
+
+
+def runs(bench: Bench, side: Side, shape: str, sent: Seen, costs: Seen) -> float:
+    """Workflows of *shape* per second that a worker of *side* runs; *sent* and *costs* get more of it."""
+    store, count = bench.redis, bench.count(COUNTS[side.name])
+    store.clear()
+    before = store.bytes_received()
+    answer = side.client(store.url, shape, count)
+    sent[label(side)].append(count / answer["seconds"])
+    with side.worker(store.url, POOL) as worker:
+        last_document(store, answer["ids"][-1], worker)
+        costs[label(side)].append((store.bytes_received() - before) / count)
+        times = wait_done(store, answer["ids"], worker)
+    return count / (max(times) - min(times))
+
+
+def runs_big(bench: Bench, side: Side, shape: str, size: int, sent: Seen, costs: Seen) -> float:
+    """Seconds that a worker of *side* takes for one workflow of *size* tasks."""
+    store = bench.redis
+    store.clear()
+    before = store.bytes_received()
+    answer = side.client(store.url, f"one big {shape}", size)
+    sent[label(side)].append(answer["seconds"])
+    first, last = answer["ids"]
+    with side.worker(store.url, POOL) as worker:
+        end = last_document(store, last, worker)
+        costs[label(side)].append((store.bytes_received() - before) / size)
+        began, ended = wait_done(store, [first, last], worker)
+    expected = size if shape == "chord" else 1
+    if end["result"] != expected:
+        raise RuntimeError(f"the {shape} of {size} came to {end['result']}, not {expected}")
+    if shape == "chord" and len(side.marks.read_text().split()) != 1:
+        raise RuntimeError(f"the body of the chord of {size} ran more than once")
+    return ended - began
+
+
+def floor_seconds(bench: Bench, size: int) -> float:
+    """Seconds that the floor takes for *size* tasks without a workflow, results stored."""
+    ids = task_ids(size)
+    bench.redis.clear()
+    bench.redis.fill(ids, bench.floor.body_encoding, results=True)
+    with bench.floor.worker(bench.redis.url, POOL) as worker:
+        times = wait_done(bench.redis, ids, worker)
+    return max(times) - min(times)
+
+
+def run(bench: Bench) -> None:
+    """Measure the small workflows in numbers, then the big ones."""
+    sides: tuple[Side, ...] = (bench.fastq, bench.celery)
+    for shape in SHAPES:
+        sent: Seen = defaultdict(list)
+        costs: Seen = defaultdict(list)
+        contenders = {label(side): partial(runs, bench, side, shape, sent, costs) for side in sides}
+        bench.compare(f"{shape}, redis", "workflows/s", contenders)
+        bench.add(f"send {shape}, redis", "workflows/s", sent)
+        bench.add(f"bytes of {shape}, redis", "bytes", costs)
+    for shape, size, names in BIG:
+        sent, costs = defaultdict(list), defaultdict(list)
+        big: dict[str, Callable[[], float]] = {
+            label(side): partial(runs_big, bench, side, shape, size, sent, costs)
+            for side in sides
+            if side.name in names
+        }
+        if shape == "chord":
+            big = {"floor": partial(floor_seconds, bench, size), **big}
+        bench.compare(f"one {shape} of {size:,}, redis", "s", big)
+        bench.add(f"send one {shape} of {size:,}, redis", "s", sent)
+        bench.add(f"bytes a task of one {shape} of {size:,}, redis", "bytes", costs)
