@@ -31,6 +31,7 @@ from fastq.brokers.base import Broker, BrokerOptions
 from fastq.brokers.schemes import open_broker
 from fastq.canvas import Signature, signature
 from fastq.canvas.builtins import define_builtins
+from fastq.canvas.rest import KEPT_SECONDS
 from fastq.canvas.workflow import compose_workflow
 from fastq.exceptions import ChordsUnsupported, DecodeError
 from fastq.result.async_result import AsyncResult
@@ -411,8 +412,10 @@ class FastQ:
         When a generator of signatures or the broker fails, the blocks before were sent.
         """
         request = current_request()
-        workflow = compose_workflow(self, sig, args, kwargs, options, request)
-        for messages, chords in workflow:
+        workflow = compose_workflow(self, sig, args, kwargs, options, request, splits_chains=True)
+        for messages, chords, chains in workflow:
+            for chain_id, blocks in chains:
+                cast(Backend, self.backend).save_chain(chain_id, blocks, KEPT_SECONDS)
             self.begin_chords(chords)
             self.publish(messages, options)
             if signals.after_task_publish.receivers:
@@ -469,7 +472,7 @@ class FastQ:
             collected.chords += chords
         elif chords:
             self.check_chords()
-            cast(Any, self.backend).begin_chords(chords)
+            cast(Backend, self.backend).begin_chords(chords)
 
     def check_chords(self) -> None:
         """Raise `ChordsUnsupported` if no backend counts the parts of chords here."""

@@ -229,6 +229,12 @@ _TASK = (
     S("task_always_eager", BOOL, False, "Run tasks in place instead of sending them."),
     S("task_annotations", ANY, None, "Attributes to set on tasks, by task name."),
     S(
+        "task_chain_block",
+        COUNT_OR_AUTO,
+        "auto",
+        "Steps of a chain in a message, others in the backend; 0: all; 'auto': 64 where no Celery worker is.",
+    ),
+    S(
         "task_compression",
         STR,
         None,

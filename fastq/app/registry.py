@@ -6,6 +6,9 @@ from typing import Any
 
 from fastq.exceptions import NotRegistered
 
+# What the names of the tasks begin with that every app has.
+BUILT_IN = ("celery.", "fastq.")
+
 
 class TaskRegistry(dict[str, Any]):
     """A dict of tasks by name; a missing one raises `NotRegistered`."""
@@ -26,4 +29,4 @@ class TaskRegistry(dict[str, Any]):
 
     def regular(self) -> dict[str, Any]:
         """The tasks that are the application's own, not fastq's built-in ones."""
-        return {name: task for name, task in self.items() if not name.startswith("celery.")}
+        return {name: task for name, task in self.items() if not name.startswith(BUILT_IN)}

@@ -108,6 +108,8 @@ class Backend(ABC):
     sends_replies = False
     # Whether it counts the parts of chords.
     keeps_chords = False
+    # Whether it keeps the steps of long chains.
+    keeps_chains = False
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         self.url = url
@@ -196,6 +198,20 @@ class Backend(ABC):
             f"{self.description()} can't count the parts of a chord, which a group has that is followed by a "
             "task: set result_backend to a store that can, redis:// or sqlite:// for example"
         )
+
+    def save_chain(self, chain_id: str, blocks: Sequence[bytes], seconds: float) -> None:
+        """Keep the *blocks* of a chain's steps for so many *seconds*. Repeating it is harmless."""
+        raise self._keeps_no_chains()
+
+    def chain_block(self, chain_id: str, index: int, seconds: float) -> bytes | None:
+        """The block *index* of a chain; None if it is gone.
+
+        Those before it are deleted, and it is kept for *seconds* more with those after it.
+        """
+        raise self._keeps_no_chains()
+
+    def _keeps_no_chains(self) -> ImproperlyConfigured:
+        return ImproperlyConfigured(f"{self.description()} can't keep the steps of a chain")
 
     @abstractmethod
     def forget(self, task_ids: Sequence[str]) -> None:

@@ -26,6 +26,13 @@ class Stored(NamedTuple):
     expires: float | None  # monotonic seconds, None: never
 
 
+class Chain(NamedTuple):
+    """The steps of a chain that are still to come, and when they end."""
+
+    blocks: dict[int, bytes]  # by their index
+    expires: float  # monotonic seconds
+
+
 class ResultStore:
     """What backends of one name share."""
 
@@ -34,6 +41,7 @@ class ResultStore:
         self.results: dict[str, Stored] = {}  # by task id, oldest first
         self.groups: dict[str, Stored] = {}  # what describes them, by group id, oldest first
         self.chords = Chords()
+        self.chains: dict[str, Chain] = {}  # by their ids
         self.waiting: dict[str, list[queue.SimpleQueue[StoredResult]]] = {}  # mailboxes by task id
 
     def find(self, task_id: str) -> StoredResult | None:
@@ -70,6 +78,7 @@ class MemoryBackend(Backend):
     """Keeps results in this process."""
 
     keeps_chords = True
+    keeps_chains = True
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         super().__init__(url, options)
@@ -146,6 +155,19 @@ class MemoryBackend(Backend):
         with self._store.lock:
             self._store.groups.pop(group_id, None)
 
+    def save_chain(self, chain_id: str, blocks: Sequence[bytes], seconds: float) -> None:
+        with self._store.lock:
+            self._store.chains[chain_id] = Chain(dict(enumerate(blocks)), time.monotonic() + seconds)
+
+    def chain_block(self, chain_id: str, index: int, seconds: float) -> bytes | None:
+        with self._store.lock:
+            chain = self._store.chains.pop(chain_id, None)
+            if chain is None or chain.expires <= time.monotonic():
+                return None
+            left = {at: block for at, block in chain.blocks.items() if at >= index}
+            self._store.chains[chain_id] = Chain(left, time.monotonic() + seconds)
+            return left.get(index)
+
     def begin_chords(self, chords: Sequence[tuple[str, int]], deadline: float | None = None) -> None:
         with self._store.lock:
             self._store.chords.begin(chords, self.options.chord_expires)
@@ -174,7 +196,11 @@ class MemoryBackend(Backend):
                 for each in expired:
                     del kept[each]
                 swept += len(expired)
-        return swept
+            now = time.monotonic()
+            ended = [each for each, chain in self._store.chains.items() if chain.expires <= now]
+            for each in ended:
+                del self._store.chains[each]
+        return swept + len(ended)
 
     def shares_store_with(self, broker: Broker) -> bool:
         return isinstance(broker, MemoryBroker) and broker.name == self.name

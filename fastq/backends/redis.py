@@ -32,6 +32,7 @@ class RedisBackend(Backend):
     """Results in a Redis database; the server forgets them when they expire."""
 
     keeps_chords = True
+    keeps_chains = True
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         super().__init__(url, options)
@@ -41,6 +42,7 @@ class RedisBackend(Backend):
             prefix += "_"
         self.key_prefix = keys.result(prefix, "")
         self._group_prefix = keys.group(prefix, "")
+        self._chain_prefix = keys.chain(prefix, "")
         self._mark_prefix = keys.success(prefix, "")
         self.chords = keeping(self._group_prefix, options)
         given = options.transport_options.get("retry_policy")
@@ -144,6 +146,26 @@ class RedisBackend(Backend):
     def delete_group(self, group_id: str) -> None:
         """Delete that key."""
         self._call("DEL", self._group_prefix + group_id)
+
+    def save_chain(self, chain_id: str, blocks: Sequence[bytes], seconds: float) -> None:
+        """Write a hash of fastq's own."""
+        numbered = [part for number, steps in enumerate(blocks) for part in (b"%d" % number, steps)]
+        self._run("save_chain.lua", self._chain_prefix + chain_id, seconds, numbered)
+
+    def chain_block(self, chain_id: str, index: int, seconds: float) -> bytes | None:
+        """Read that hash."""
+        key = self._chain_prefix + chain_id
+        steps: bytes | None = self._run("chain_block.lua", key, seconds, [b"%d" % index])
+        return steps
+
+    def _run(self, name: str, key: str, seconds: float, arguments: list[bytes]) -> Any:
+        """Call a script for one key that is to be kept for *seconds*."""
+        from fastq.brokers.redis.scripts import run_script
+
+        told = [b"%d" % max(round(seconds * 1000), 1), *arguments]
+        return self._pool.run(
+            lambda connection, timeout: run_script(connection, name, [key], told, timeout), self._deadline
+        )
 
     def begin_chords(self, chords: Sequence[tuple[str, int]], deadline: float | None = None) -> None:
         """Write Celery's keys of their sizes."""

@@ -29,6 +29,7 @@ class RetryingBackend(Backend):
         self._inner = inner
         self.sends_replies = inner.sends_replies
         self.keeps_chords = inner.keeps_chords
+        self.keeps_chains = inner.keeps_chains
         self._retries = retries
 
     def without_retries(self) -> Backend:
@@ -74,6 +75,14 @@ class RetryingBackend(Backend):
     def delete_group(self, group_id: str) -> None:
         """As the backend itself."""
         self._persist(lambda: self._inner.delete_group(group_id))
+
+    def save_chain(self, chain_id: str, blocks: Sequence[bytes], seconds: float) -> None:
+        """As the backend itself."""
+        self._persist(lambda: self._inner.save_chain(chain_id, blocks, seconds))
+
+    def chain_block(self, chain_id: str, index: int, seconds: float) -> bytes | None:
+        """As the backend itself."""
+        return self._persist(lambda: self._inner.chain_block(chain_id, index, seconds))
 
     def begin_chords(self, chords: Sequence[tuple[str, int]], deadline: float | None = None) -> None:
         """As the backend itself."""

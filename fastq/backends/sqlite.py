@@ -7,7 +7,7 @@ from collections.abc import Collection, Generator, Sequence
 
 from fastq.backends.base import Backend, BackendOptions, CompleteChord, Part, Pulse, StoredResult
 from fastq.brokers.base import Broker
-from fastq.brokers.sqlite import chords, documents
+from fastq.brokers.sqlite import chains, chords, documents
 from fastq.brokers.sqlite.broker import SQLiteBroker
 from fastq.brokers.sqlite.store import Store, database_path, poll_interval
 
@@ -22,6 +22,7 @@ class SQLiteBackend(Backend):
     """Keeps result documents in one SQLite file. Waiters look at a counter in it, ever less often."""
 
     keeps_chords = True
+    keeps_chains = True
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         super().__init__(url, options)
@@ -91,6 +92,15 @@ class SQLiteBackend(Backend):
     def delete_group(self, group_id: str) -> None:
         with self._store.writing() as db:
             documents.delete_group(db, group_id)
+
+    def save_chain(self, chain_id: str, blocks: Sequence[bytes], seconds: float) -> None:
+        with self._store.writing() as db:
+            chains.save(db, chain_id, blocks, time.time() + seconds)
+
+    def chain_block(self, chain_id: str, index: int, seconds: float) -> bytes | None:
+        with self._store.writing() as db:
+            now = time.time()
+            return chains.find(db, chain_id, index, now, now + seconds)
 
     def begin_chords(self, begun: Sequence[tuple[str, int]], deadline: float | None = None) -> None:
         with self._store.writing(deadline) as db:

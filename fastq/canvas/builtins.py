@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fastq._core.codec import json_loads
 from fastq.canvas.maps import chunks
-from fastq.canvas.primitives import chord, group
+from fastq.canvas.primitives import chain, chord, group
+from fastq.canvas.rest import CHAIN_REST, KEPT_SECONDS
 from fastq.canvas.signature import maybe_signature
+from fastq.exceptions import FastQError, OperationalError
 
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
+
+# Until the next try to read a block of a chain, when the backend was away.
+REST_RETRY_SECONDS = 5.0
 
 
 def define_builtins(app: FastQ) -> None:
@@ -59,6 +65,20 @@ def define_builtins(app: FastQ) -> None:
         """Send a chord. Clients of long ago have sent it so."""
         tasks = header["kwargs"]["tasks"] if isinstance(header, Mapping) else header
         return chord(tasks, body, app=app).apply_async(partial_args)
+
+    @app.task(bind=True, name=CHAIN_REST, max_retries=None, default_retry_delay=REST_RETRY_SECONDS)
+    def chain_rest(self: Any, *args: Any) -> Any:
+        """Let the next block of a long chain run in place of this task, with the result before it."""
+        *given, chain_id, number = args
+        backend = app.backend
+        try:
+            block = None if backend is None else backend.chain_block(chain_id, number, KEPT_SECONDS)
+        except OperationalError as exc:
+            raise self.retry(exc=exc)
+        if block is None:
+            raise FastQError(f"block {number} of the chain {chain_id} is gone: its steps can't run")
+        rest = chain([*json_loads(block)], app=app, args=given)
+        return self.replace(rest)
 
     @app.task(name="celery.chain")
     def send_chain(*args: Any, **kwargs: Any) -> None:

@@ -13,6 +13,7 @@ from fastq._core.message import new_id
 from fastq._core.request import Context
 from fastq.canvas.parents import eldest, link_parents
 from fastq.canvas.plain import kind_of, members_of, plain
+from fastq.canvas.rest import block_steps, split
 from fastq.canvas.steps import Sig, flattened, header_members, starmaps
 from fastq.canvas.writing import (
     Place,
@@ -48,6 +49,9 @@ class Block(NamedTuple):
     # (group id, size) of every chord the last of whose header is in this block: to be written to
     # the backend before the messages are published, or in the same commit.
     chords: list[tuple[str, int]]
+    # (chain id, blocks of steps) of every long chain that starts in this block: for `Backend.save_chain`,
+    # before the messages are published.
+    chains: list[tuple[str, list[bytes]]]
 
 
 class Workflow:
@@ -80,6 +84,7 @@ def compose_workflow(
     request: Context | None = None,
     *,
     checks_arguments: bool = True,
+    splits_chains: bool = False,
 ) -> Workflow:
     """What *signature*, a `Signature` or a plain map of one, becomes when it is called.
 
@@ -97,12 +102,13 @@ def compose_workflow(
     it is sent from outside of any run. A priority is inherited where ``task_inherit_parent_priority`` says
     so and nothing else gives one. With *checks_arguments* a task that is registered here is asked whether
     the arguments fit, and a call that does not fit raises `TypeError`; a worker that sends what follows
-    leaves that to the worker that runs it.
+    leaves that to the worker that runs it. With *splits_chains* the rest of a long chain is given to be
+    kept in the backend (`fastq.canvas.rest`).
 
     Every id is given here, and those that *signature* has already are kept. Raises
     `NotImplementedError` when there is a chord in it and the backend can't count its parts.
     """
-    starter = _Starter(app, request, checks_arguments)
+    starter = _Starter(app, request, checks_arguments, splits_chains)
     place = place_of(options)
     call: dict[str, Any] = {}
     if options:
@@ -162,18 +168,26 @@ class _Frame:
 class _Starter:
     """Starts one workflow: composes what goes out now, and has written down what follows."""
 
-    def __init__(self, app: FastQ, request: Context | None, checks_arguments: bool) -> None:
+    def __init__(
+        self, app: FastQ, request: Context | None, checks_arguments: bool, splits_chains: bool
+    ) -> None:
         self._app = app
         self._request = request
         self._checks_arguments = checks_arguments
+        self._splits_chains = splits_chains
         self._writer = Writer(app)
         self._messages: list[Message] = []
         self._chords: list[tuple[str, int]] = []
+        self._chains: list[tuple[str, list[bytes]]] = []
         self._frames: list[_Frame] = []
 
     def blocks(self) -> Iterator[Block]:
         """What has been composed, and what the members of the groups and headers that are open come to."""
-        return self._start_members() if self._frames else iter((Block(self._messages, self._chords),))
+        return (
+            self._start_members()
+            if self._frames
+            else iter((Block(self._messages, self._chords, self._chains),))
+        )
 
     def _start_members(self) -> Iterator[Block]:
         while self._frames:
@@ -185,15 +199,15 @@ class _Starter:
                 # the chord must be known before that goes out.
                 if len(self._messages) > BLOCK:
                     last = self._messages.pop()
-                    yield Block(self._messages, self._chords)
-                    self._messages, self._chords = [last], []
+                    yield Block(self._messages, self._chords, self._chains)
+                    self._messages, self._chords, self._chains = [last], [], []
                 if self._frames[-1] is not frame:  # one of the member's own
                     break
             else:
                 self._frames.pop()
                 self._close(frame)
         if self._messages:
-            yield Block(self._messages, self._chords)
+            yield Block(self._messages, self._chords, self._chains)
 
     def _start_member(self, frame: _Frame, sig: Sig) -> None:
         place = frame.place
@@ -298,9 +312,21 @@ class _Starter:
         (first, first_place), *others = steps
         parts = [self._writer.write(step, at) for step, at in others]
         rest = (*rest, *(written for written, _ in reversed(parts)))
+        if self._splits_chains and len(rest) > 1:
+            rest = self._kept(rest)
         begun = self.start(first, args, kwargs, options, first_place._replace(rest=rest))
         assert begun is not None
         return link_parents([begun[0], *(result for _, result in parts)]), begun[1]
+
+    def _kept(self, rest: tuple[Sig, ...]) -> tuple[Sig, ...]:
+        """What of *rest* travels, now that the backend is to keep the others of it."""
+        size = block_steps(self._app)
+        parted = split(rest, size) if size else None
+        if parted is None:
+            return rest
+        rest, chain_id, blocks = parted
+        self._chains.append((chain_id, blocks))
+        return rest
 
     def _group(
         self,

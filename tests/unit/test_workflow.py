@@ -99,7 +99,7 @@ def test_a_call_that_does_not_fit_is_found_by_who_makes_it(app, add):
 
 def blocks(app, sig, *args, **kwargs):
     workflow = compose_workflow(app, sig, *args, **kwargs)
-    return [(messages, chords) for messages, chords in workflow], workflow
+    return [(block.messages, block.chords) for block in workflow], workflow
 
 
 def test_a_group_goes_out_in_blocks_as_its_generator_gives_it(app, add):

@@ -101,3 +101,8 @@ def group(prefix: str, group_id: str) -> str:
 def success(prefix: str, task_id: str) -> str:
     """SHA-1 of a SUCCESS document that does not show its state; results.lua makes the same name."""
     return f"{prefix}fastq:success:{task_id}"
+
+
+def chain(prefix: str, chain_id: str) -> str:
+    """Hash of the steps of a long chain that are still to come: number of the block to its steps in JSON."""
+    return f"{prefix}fastq:chain:{chain_id}"

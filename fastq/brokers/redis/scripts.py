@@ -16,9 +16,11 @@ HELPERS = {
     "register.lua": ("envelope.lua",),
     "bind.lua": ("envelope.lua",),
     "broadcast.lua": (),
+    "chain_block.lua": (),
     "recover.lua": ("envelope.lua",),
     "turn.lua": ("envelope.lua", "results.lua", "chords.lua"),
     "restore.lua": ("envelope.lua",),
+    "save_chain.lua": (),
     "store.lua": ("results.lua",),
     "workflow.lua": ("envelope.lua", "results.lua", "chords.lua"),
 }

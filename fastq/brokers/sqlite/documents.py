@@ -96,8 +96,7 @@ def delete_group(db: sqlite3.Connection, group_id: str) -> None:
 
 
 def sweep(db: sqlite3.Connection, now: float, limit: int) -> int:
-    """Delete results, groups and chords that have expired, at most *limit* of each; returns how many."""
-    swept = [
-        db.execute(SQL[f"delete_expired_{kind}"], (now, limit)).rowcount for kind in ("results", "groups")
-    ]
+    """Delete what has expired: at most *limit* results, groups, chains and chords each; returns how many."""
+    kinds = ("results", "groups", "chains")
+    swept = [db.execute(SQL[f"delete_expired_{kind}"], (now, limit)).rowcount for kind in kinds]
     return sum(swept) + chords.sweep(db, now, limit)

@@ -263,6 +263,30 @@ DELETE FROM fastq_groups WHERE group_id IN (
     SELECT group_id FROM fastq_groups WHERE expires <= ? ORDER BY expires LIMIT ?
 )
 
+-- ---- long chains (chains.py) ----
+
+-- name: save_block
+-- (chain id, position, expires, steps)
+INSERT OR REPLACE INTO fastq_chains VALUES (?, ?, ?, ?)
+
+-- name: delete_blocks_before
+-- (chain id, position)
+DELETE FROM fastq_chains WHERE chain_id = ? AND position < ?
+
+-- name: touch_chain
+-- (expires, chain id, now)
+UPDATE fastq_chains SET expires = ? WHERE chain_id = ? AND expires > ?
+
+-- name: block
+-- (chain id, position, now)
+SELECT steps FROM fastq_chains WHERE chain_id = ? AND position = ? AND expires > ?
+
+-- name: delete_expired_chains
+-- (now, limit)
+DELETE FROM fastq_chains WHERE rowid IN (
+    SELECT rowid FROM fastq_chains WHERE expires <= ? ORDER BY expires LIMIT ?
+)
+
 -- ---- chords (chords.py) ----
 
 -- name: touch_chord

@@ -89,6 +89,16 @@ CREATE TABLE IF NOT EXISTS fastq_parts (
     UNIQUE (group_id, name)
 );
 
+-- Steps of long chains that are still to come, in blocks.
+CREATE TABLE IF NOT EXISTS fastq_chains (
+    chain_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    expires REAL NOT NULL,             -- unix seconds
+    steps BLOB NOT NULL,
+    UNIQUE (chain_id, position)
+);
+CREATE INDEX IF NOT EXISTS fastq_chains_expires ON fastq_chains (expires);
+
 -- What exchanges bring to which queues. Those of a queue that is one worker's alone end with that worker.
 CREATE TABLE IF NOT EXISTS fastq_bindings (
     exchange TEXT NOT NULL,
