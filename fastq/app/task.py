@@ -15,7 +15,6 @@ from fastq.app import sending
 from fastq.app.argument_check import argument_check, is_coroutine_function
 from fastq.backends.base import StoredResult
 from fastq.canvas import Signature, chunks, maybe_signature, signature, xmap, xstarmap
-from fastq.canvas.after import After
 from fastq.canvas.errbacks import call_inline, is_called_inline
 from fastq.canvas.plain import listed
 from fastq.canvas.signature import bound
@@ -456,6 +455,8 @@ class Task(Generic[P, R]):
         request = self.request
         if request.is_eager or request.message is None:
             return sig.apply().get()
+        from fastq.canvas.after import After  # with logging and serializers, for workers alone
+
         after = After(self.app, request)
         after.send(sig, ())
         request.commit_with(*after.pair())
@@ -481,6 +482,8 @@ class Task(Generic[P, R]):
             result = sig.freeze()
             self.backend.extend_chords([(request.group, 1, result.id)])
             return sig
+        from fastq.canvas.after import After
+
         after = After(self.app, request)
         result = after.send(sig, ())
         # A run that is repeated lets the chord grow no more than once for each.
