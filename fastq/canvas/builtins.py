@@ -66,6 +66,22 @@ def define_builtins(app: FastQ) -> None:
         tasks = header["kwargs"]["tasks"] if isinstance(header, Mapping) else header
         return chord(tasks, body, app=app).apply_async(partial_args)
 
+    @app.task(bind=True, name="celery.chord_unlock", max_retries=None, ignore_result=True)
+    def chord_unlock(
+        self: Any,
+        /,
+        group_id: str,
+        callback: Any,
+        interval: float | None = None,
+        max_retries: int | None = None,
+        result: Any = (),
+        **kwargs: Any,
+    ) -> None:
+        """Look whether the header of a chord has ended, and join it or look again later."""
+        from fastq.canvas.unlock import unlock_chord  # for workers alone
+
+        unlock_chord(app, self, group_id, callback, interval, max_retries, result)
+
     @app.task(bind=True, name=CHAIN_REST, max_retries=None, default_retry_delay=REST_RETRY_SECONDS)
     def chain_rest(self: Any, *args: Any) -> Any:
         """Let the next block of a long chain run in place of this task, with the result before it."""

@@ -64,7 +64,7 @@ class Join:
             values = self._values(members, described)
         except ChordError as exc:
             logger.error("Chord %r raised: %r", self._group_id, exc)
-            self._fail(after, body, exc)
+            self.fail(after, body, exc)
             return after.pair()
         if values is None:
             return after.pair()  # somebody was faster
@@ -74,7 +74,7 @@ class Join:
             logger.exception("The body of the chord %s can't be sent", self._group_id)
             after = After(self._app, self._request)
             after.effects.joined = self._group_id
-            self._fail(after, body, ChordError(f"Callback error: {exc!r}"))
+            self.fail(after, body, ChordError(f"Callback error: {exc!r}"))
         return after.pair()
 
     # -- what the header returned ---------------------------------------------------------
@@ -119,7 +119,7 @@ class Join:
 
     # -- where it failed ------------------------------------------------------------------
 
-    def _fail(self, after: After, body: Sig, exc: ChordError) -> None:
+    def fail(self, after: After, body: Sig, exc: ChordError) -> None:
         """Tell that *body* will not run, to its errbacks too."""
         error: BaseException = exc
         if kind_of(body) == "group" and isinstance(exc.__cause__, Exception):
