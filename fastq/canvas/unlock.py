@@ -1,4 +1,4 @@
-"""The join of a chord whose parts nobody counts; Celery's clients have it polled for (docs/PROTOCOL.md §5.4)."""
+"""The join of a chord whose parts nobody counts: Celery's clients have it polled for (§5.4)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def unlock_chord(
 ) -> None:
     """Send *body* with what the header has returned, or let it fail as a part did.
 
-    Until all have ended *task* is retried. *travelled* are the results of the header. What is sent takes effect in the commit of *task*.
+    Until all have ended *task* is retried. *travelled* are the results of the header. What is sent
+    takes effect in the commit of *task*.
     """
     header: GroupResult[Any] = GroupResult(
         group_id, [result_from_tuple(each, app) for each in travelled], app=app
