@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -85,7 +86,7 @@ def big_workflow(shape: str, module: ModuleType, size: int) -> dict[str, Any]:
     return {"seconds": seconds, "ids": [ids[0], ids[-1]]}
 
 
-ACTIONS = {
+ACTIONS: dict[str, Callable[[ModuleType, int], dict[str, Any]]] = {
     "one_by_one": one_by_one,
     "in_bulk": in_bulk,
     "burst": burst,
