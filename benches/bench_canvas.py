@@ -14,24 +14,38 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from subprocess import Popen
+from typing import NamedTuple
 
 import orjson
 
 from benches.data import task_ids
 from benches.harness import Bench
 from benches.shapes import SHAPES
-from benches.sides import Side
+from benches.sides import Settings, Side
 from benches.stores import RedisStore, wait, wait_done
 
 POOL = "solo"
 COUNTS = {"fastq": 10_000, "celery": 400}  # workflows of each shape: a second or two
-# Shape, its size, and who runs that.
+
+
+class Contender(NamedTuple):
+    """Who runs a big workflow: its name in the table, its side, and the settings of client and worker."""
+
+    name: str
+    side: str
+    settings: Settings
+
+
+FASTQ = Contender(f"fastq {POOL}", "fastq", {})
+# What SQLite does by itself; on Redis a Celery worker may be in between, unless one says that there is none.
+IN_BLOCKS = Contender(f"fastq {POOL} in blocks", "fastq", {"task_chain_block": 64})
+CELERY = Contender(f"celery {POOL}", "celery", {})
 BIG = (
-    ("chain", 500, ("fastq", "celery")),
-    ("chain", 5_000, ("fastq",)),
-    ("chord", 2_000, ("fastq", "celery")),
-    ("chord", 100_000, ("fastq",)),
-)
+    ("chain", 500, (FASTQ, CELERY)),
+    ("chain", 5_000, (FASTQ, IN_BLOCKS)),
+    ("chord", 2_000, (FASTQ, CELERY)),
+    ("chord", 100_000, (FASTQ,)),
+)  # shape, size, who runs it
 Seen = dict[str, list[float]]  # contender → one value a round
 
 
@@ -61,17 +75,18 @@ def runs(bench: Bench, side: Side, shape: str, sent: Seen, costs: Seen) -> float
     return count / (max(times) - min(times))
 
 
-def runs_big(bench: Bench, side: Side, shape: str, size: int, sent: Seen, costs: Seen) -> float:
-    """Seconds that a worker of *side* takes for one workflow of *size* tasks."""
-    store = bench.redis
+def runs_big(bench: Bench, contender: Contender, shape: str, size: int, sent: Seen, costs: Seen) -> float:
+    """Seconds that a worker of *contender* takes for one workflow of *size* tasks."""
+    name, _, settings = contender
+    store, side = bench.redis, bench.celery if contender.side == "celery" else bench.fastq
     store.clear()
     before = store.bytes_received()
-    answer = side.client(store.url, f"one big {shape}", size)
-    sent[label(side)].append(answer["seconds"])
+    answer = side.client(store.url, f"one big {shape}", size, settings)
+    sent[name].append(answer["seconds"])
     first, last = answer["ids"]
-    with side.worker(store.url, POOL) as worker:
+    with side.worker(store.url, POOL, settings=settings) as worker:
         end = last_document(store, last, worker)
-        costs[label(side)].append((store.bytes_received() - before) / size)
+        costs[name].append((store.bytes_received() - before) / size)
         began, ended = wait_done(store, [first, last], worker)
     expected = size if shape == "chord" else 1
     if end["result"] != expected:
@@ -101,12 +116,10 @@ def run(bench: Bench) -> None:
         bench.compare(f"{shape}, redis", "workflows/s", contenders)
         bench.add(f"send {shape}, redis", "workflows/s", sent)
         bench.add(f"bytes of {shape}, redis", "bytes", costs)
-    for shape, size, names in BIG:
+    for shape, size, contenders_of in BIG:
         sent, costs = defaultdict(list), defaultdict(list)
         big: dict[str, Callable[[], float]] = {
-            label(side): partial(runs_big, bench, side, shape, size, sent, costs)
-            for side in sides
-            if side.name in names
+            each.name: partial(runs_big, bench, each, shape, size, sent, costs) for each in contenders_of
         }
         if shape == "chord":
             big = {"floor": partial(floor_seconds, bench, size), **big}
