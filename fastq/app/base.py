@@ -119,6 +119,7 @@ class FastQ:
         self._tracer: Tracer | None = None
         self._follower: Follower | None = None
         self._logging: Any = None
+        self._schedule: Any = None
         self._executor: ThreadPoolExecutor | None = None
         self._pipeline: ContextVar[_Collected | None] = ContextVar("fastq.pipeline", default=None)
         self._event_loops = threading.local()
@@ -431,11 +432,12 @@ class FastQ:
         They are written in blocks of 1,000. When the iterable or the broker fails, the
         blocks before were sent.
         """
-        return self.publish_blocks(self._compose_call(*call) for call in calls)
+        return self.publish_blocks(self.compose_call(*call) for call in calls)
 
-    def _compose_call(
+    def compose_call(
         self, target: Any, args: Any = (), kwargs: Any = sending.NO_OPTIONS, options: Any = sending.NO_OPTIONS
     ) -> list[Message]:
+        """The messages of one call, to be published."""
         task = self.tasks.get(target) if isinstance(target, str) else target
         if task is not None:
             task.prepare()
@@ -710,6 +712,13 @@ class FastQ:
     def Worker(self, **options: Any) -> Any:
         """A worker of this app, for programs that start one themselves."""
         return import_module("fastq.worker.worker").Worker(self, **options)
+
+    @property
+    def schedule(self) -> Any:
+        """The entries that beats share: `fastq.beat.api.Schedule`."""
+        if self._schedule is None:
+            self._schedule = import_module("fastq.beat.api").Schedule(self)
+        return self._schedule
 
     def Beat(self, **options: Any) -> Any:
         """A beat of this app, for programs that start one themselves."""

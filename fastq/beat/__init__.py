@@ -5,6 +5,7 @@ from fastq.beat.entry import BeatLazyFunc, ScheduleEntry
 from fastq.beat.persistent import PersistentScheduler
 from fastq.beat.scheduler import DEFAULT_MAX_INTERVAL, Scheduler, SchedulingError, event_t
 from fastq.beat.service import Service
+from fastq.beat.shared import SharedScheduler
 
 __all__ = (
     "DEFAULT_MAX_INTERVAL",
@@ -15,5 +16,6 @@ __all__ = (
     "Scheduler",
     "SchedulingError",
     "Service",
+    "SharedScheduler",
     "event_t",
 )

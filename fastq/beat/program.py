@@ -72,7 +72,7 @@ class Beat:
                 self.app,
                 self.max_interval,
                 self.schedule,
-                self.scheduler or self.scheduler_cls or conf.beat_scheduler,
+                self.scheduler or self.scheduler_cls,
                 self.remote_control,
                 self.hostname,
             )

@@ -163,19 +163,21 @@ class Scheduler:
             self.populate_heap()
         heap = self._heap
         assert heap is not None
-        # Each entry once: an entry that is always due must not keep the others waiting.
-        for _ in range(len(heap)):
-            left = heap[0].time - self._when(heap[0].entry, 0)
-            if left > 0:
-                return min(left, self.max_interval)
-            event = heapq.heappop(heap)
+        ripe = []
+        while heap and self._left(heap[0]) <= 0:
+            ripe.append(heapq.heappop(heap))
+        for event in ripe:  # each entry once: one that is always due must not keep the others waiting
             heapq.heappush(heap, self._after(event))
-        return 0 if heap else self.max_interval
+        return max(min(self._left(heap[0]), self.max_interval), 0.0) if heap else self.max_interval
+
+    def _left(self, event: event_t) -> float:
+        """The seconds until *event*."""
+        return event.time - self._when(event.entry, 0)
 
     def _after(self, event: event_t) -> event_t:
         """Send the entry of *event* if it is due, and say when to look at it again."""
         entry = event.entry
-        is_due, seconds = self._look_at(entry)
+        is_due, seconds = self._due(entry)
         if is_due:
             following = self.reserve(entry)
             self.apply_entry(entry, producer=self.producer)
@@ -186,12 +188,12 @@ class Scheduler:
         """Find out when each entry is due."""
         heap = []
         for entry in self.schedule.values():
-            is_due, seconds = self._look_at(entry)
+            is_due, seconds = self._due(entry)
             heap.append(event_t(self._when(entry, 0 if is_due else seconds), PRIORITY, entry))
         heapq.heapify(heap)
         self._heap = heap
 
-    def _look_at(self, entry: ScheduleEntry) -> tuple[bool, float]:
+    def _due(self, entry: ScheduleEntry) -> tuple[bool, float]:
         """As `is_due`; of an entry that can't tell, that it is not due yet."""
         try:
             is_due, seconds = self.is_due(entry)

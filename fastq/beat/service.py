@@ -13,6 +13,7 @@ from typing import Any
 
 from fastq import signals
 from fastq.beat.persistent import PersistentScheduler
+from fastq.beat.shared import SharedScheduler
 from fastq.exceptions import ImproperlyConfigured, nearest_name
 from fastq.schedules.interval import humanize_seconds
 from fastq.wakeup import Waker
@@ -33,7 +34,7 @@ class Service:
     *is_orphaned* is asked every second whether the service has nobody left to work for.
     """
 
-    scheduler_cls: Any = PersistentScheduler
+    scheduler_cls: Any = SharedScheduler
 
     def __init__(
         self,
@@ -48,7 +49,10 @@ class Service:
     ) -> None:
         self.app = app
         self.max_interval = max_interval or app.conf.beat_max_loop_interval
-        self.scheduler_cls = scheduler_cls or app.conf.beat_scheduler or self.scheduler_cls
+        # Who names a file wants the scheduler that has one.
+        has_file = schedule_filename is not None or app.conf.value_set_for("beat_schedule_filename")
+        default = PersistentScheduler if has_file else self.scheduler_cls
+        self.scheduler_cls = scheduler_cls or app.conf.beat_scheduler or default
         self.schedule_filename = schedule_filename or app.conf.beat_schedule_filename
         self.hostname = hostname
         self.on_started: Callable[[], None] | None = None  # called when the scheduler is set up

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastq.backends.base import Backend, CompleteChord
     from fastq.brokers.failover import Strategy
     from fastq.brokers.retry_policy import RetryPolicy
+    from fastq.brokers.schedule_store import ScheduleStore
     from fastq.wakeup import Waker
 
 
@@ -157,6 +158,9 @@ class Broker(ABC):
     # whatever it reaches: with the exchange, the key, and as its queue the one that was named or "".
     routes: ClassVar[bool] = False
 
+    # Whether it has a `schedule_store`.
+    keeps_schedules: ClassVar[bool] = False
+
     def __init__(self, url: str, options: BrokerOptions) -> None:
         self.url = url
         self.options = options
@@ -239,6 +243,10 @@ class Broker(ABC):
     @abstractmethod
     def drop_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
         """Delete entries of the dead set; None means all. Returns how many."""
+
+    def schedule_store(self, name: str) -> ScheduleStore:
+        """What the beats of the application *name* share."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no schedules")
 
     @abstractmethod
     def close(self) -> None:

@@ -24,12 +24,15 @@ from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
+    from fastq.brokers.memory_schedules import MemoryScheduleStore
     from fastq.brokers.retry_policy import RetryPolicy
     from fastq.wakeup import Waker
 
 
 class MemoryBroker(Broker):
     """Keeps messages in this process."""
+
+    keeps_schedules = True
 
     def __init__(self, url: str, options: BrokerOptions) -> None:
         super().__init__(url, options)
@@ -64,6 +67,11 @@ class MemoryBroker(Broker):
             self._store.bind(name, bound)
             stored = list(self._store.bindings[name])
         return Stored(exchange_type or (stored[-1].exchange_type if stored else ""), stored)
+
+    def schedule_store(self, name: str) -> MemoryScheduleStore:
+        from fastq.brokers.memory_schedules import MemoryScheduleStore  # for beats
+
+        return MemoryScheduleStore(self._store, name)
 
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
         now = time.time()

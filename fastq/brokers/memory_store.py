@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Set
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq._core.message import Delivery, Message
 from fastq.brokers.base import TaskPlace
@@ -92,6 +92,7 @@ class MemoryStore:
         self.waiting: list[Waiting] = []
         self.serials = count(1)
         self.bindings: defaultdict[str, list[Bound]] = defaultdict(list)  # by exchange
+        self.schedules: dict[str, Any] = {}  # what beats share, by application
 
     def put(self, item: Item, now: float, due: float | None = None) -> None:
         """Put *item* at the tail of its queue, or the schedule if *due* is after *now*; wake who waits."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastq._core.codec import json_loads
+from fastq.app.periodic import START
 from fastq.canvas.maps import chunks
 from fastq.canvas.primitives import chain, chord, group
 from fastq.canvas.rest import CHAIN_REST, KEPT_SECONDS
@@ -95,6 +96,11 @@ def define_builtins(app: FastQ) -> None:
             raise FastQError(f"block {number} of the chain {chain_id} is gone: its steps can't run")
         rest = chain([*json_loads(block)], app=app, args=given)
         return self.replace(rest)
+
+    @app.task(bind=True, name=START)
+    def start(self: Any, workflow: Any) -> Any:
+        """Let *workflow* run in place of this task: what a schedule sends for one."""
+        return self.replace(maybe_signature(workflow, app=app))
 
     @app.task(name="celery.chain")
     def send_chain(*args: Any, **kwargs: Any) -> None:

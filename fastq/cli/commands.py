@@ -18,6 +18,7 @@ from fastq.version import __version__
 COMMANDS = {
     "worker": "fastq.cli.worker",
     "beat": "fastq.cli.beat",
+    "schedule": "fastq.cli.schedule",
     "demo": "fastq.cli.demo",
     "call": "fastq.cli.call",
     "result": "fastq.cli.result",

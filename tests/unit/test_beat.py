@@ -14,7 +14,7 @@ import celery.schedules
 import pytest
 from celery import Celery
 
-from fastq import FastQ, signals
+from fastq import FastQ, group, maybe_signature, signals
 from fastq._core.codec import json_loads
 from fastq._core.message import new_id
 from fastq.beat import (
@@ -364,9 +364,7 @@ def test_a_file_that_names_what_is_not_there_is_left_alone(app, tmp_path):
     with shelve.open(str(path)) as file:
         file["entries"] = {}
         file.dict[b"extra"] = b"cno_such_module\nThing\n."
-    with pytest.raises(
-        ImproperlyConfigured, match=r"holds something that this program lacks.*no_such_module"
-    ):
+    with pytest.raises(ImproperlyConfigured, match=r"that this program lacks.*no_such_module"):
         PersistentScheduler(app, schedule_filename=str(path))
     assert not list(tmp_path.glob("*.unreadable"))
 
@@ -524,6 +522,18 @@ def test_periodic_tasks_are_added_in_code(app, clock):
         },
     }  # fmt: skip
     assert set(Scheduler(app).schedule) == {"configured", "tasks.add(3, y=4)", "ten"}
+
+
+def test_signatures_are_entries(app):
+    task = app.tasks["tasks.add"]
+    assert app.add_periodic_task(10, task.s(2).set(queue="q"), (1,)) == "tasks.add(1, 2)"
+    entry = app.conf.beat_schedule["tasks.add(1, 2)"]
+    assert (entry["task"], tuple(entry["args"]), entry["options"]) == ("tasks.add", (1, 2), {"queue": "q"})
+    app.add_periodic_task(10, group(task.s(1, 2), task.s(3, 4)), name="g", queue="q", jitter=1.0)
+    entry = app.conf.beat_schedule["g"]
+    assert (entry["task"], entry["options"], entry["jitter"]) == ("fastq.start", {"queue": "q"}, 1.0)
+    (workflow,) = entry["args"]
+    assert maybe_signature(workflow, app=app) == group(task.s(1, 2), task.s(3, 4))
 
 
 def test_periodic_tasks_stay_when_the_configuration_comes_later(app):

@@ -28,6 +28,7 @@ DIFFERENT_DEFAULTS = {
     "worker_prefetch_multiplier": "auto",  # the window adapts (D11)
     "result_expires": 86400.0,  # the same day; durations are seconds here
     "task_publish_retry_policy": None,  # tried again until task_publish_deadline, with growing pauses
+    "beat_scheduler": None,  # the one that any number of beats share
     "broker_connection_max_retries": None,  # a worker waits for its broker however long it is away
 }
 VARIABLES = [

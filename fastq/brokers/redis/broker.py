@@ -20,6 +20,7 @@ from fastq.brokers.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
+    from fastq.brokers.redis.schedule_store import RedisScheduleStore
     from fastq.wakeup import Waker
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class RedisBroker(Broker):
     """A Redis database, alone or behind Sentinels, or several of which one is used at a time."""
 
     has_celery_peers = True
+    keeps_schedules = True
 
     def __init__(self, url: str, options: BrokerOptions) -> None:
         super().__init__(url, options)
@@ -91,50 +93,64 @@ class RedisBroker(Broker):
         return exchanges.publications(message, self._channels.get(message.exchange, ()))
 
     def _exchange(self, name: str, exchange_type: str, bound: Sequence[Bound]) -> Stored:
-        stored, self._channels[name] = self._run(
+        stored, self._channels[name] = self.run(
             lambda connection, left: exchanges.exchange(
                 connection, self.layout, name, exchange_type, bound, left
             )
         )
         return stored
 
+    def schedule_store(self, name: str) -> RedisScheduleStore:
+        """Two scripts: one to look, one to send what is due."""
+        from fastq.brokers.redis.schedule_store import RedisScheduleStore  # for beats
+
+        return RedisScheduleStore(self, name)
+
+    def commands_of(self, message: Message) -> list[list[Argument]]:
+        """The commands that publish *message*."""
+        if not message.queue:
+            return self.publications(message)
+        ready, delayed, step = self.layout.destination(message.queue, message.priority)
+        envelope = message.envelope()
+        if message.due is not None:
+            return [["ZADD", delayed, repr(float(message.due)), step + b":" + envelope]]
+        return [["LPUSH", ready, envelope]]
+
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
         """Count the lists, claims, schedules and dead sets of the known queues and of *names*."""
-        return self._run(lambda connection, left: inspection.queues(connection, self.layout, names, left))
+        return self.run(lambda connection, left: inspection.queues(connection, self.layout, names, left))
 
     def purge(self, queue: str) -> int:
         """Delete the ready lists and the schedule in one transaction."""
-        return self._run(lambda connection, left: inspection.purge(connection, self.layout, queue, left))
+        return self.run(lambda connection, left: inspection.purge(connection, self.layout, queue, left))
 
     def locate(self, task_id: str, queues: Iterable[str] = ()) -> TaskPlace | None:
         """Search lists, schedules, claims and dead sets, in this order, about a megabyte at a time."""
-        return self._run(
+        return self.run(
             lambda connection, left: inspection.locate(connection, self.layout, task_id, queues, left)
         )
 
     def dead(self, queue: str | None = None, limit: int = 100) -> list[DeadMessage]:
         """Read the newest entries of each queue's dead set and merge them."""
-        return self._run(
-            lambda connection, left: inspection.dead(connection, self.layout, queue, limit, left)
-        )
+        return self.run(lambda connection, left: inspection.dead(connection, self.layout, queue, limit, left))
 
     def find_dead(self, id: str) -> DeadMessage | None:
         """Ask each queue's dead set for it."""
         if "\ufffd" in id:
             return super().find_dead(id)  # shown in place of what is no UTF-8
-        return self._run(lambda connection, left: inspection.find_dead(connection, self.layout, id, left))
+        return self.run(lambda connection, left: inspection.find_dead(connection, self.layout, id, left))
 
     def retry_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
         """Push each entry to the tail of its queue and remove it, in one transaction each."""
         chosen = None if ids is None else set(ids)
-        return self._run(
+        return self.run(
             lambda connection, left: inspection.retry_dead(connection, self.layout, chosen, queue, left)
         )
 
     def drop_dead(self, ids: Iterable[str] | None, queue: str | None = None) -> int:
         """Delete entries from both keys of their dead set."""
         chosen = None if ids is None else set(ids)
-        return self._run(
+        return self.run(
             lambda connection, left: inspection.drop_dead(connection, self.layout, chosen, queue, left)
         )
 
@@ -146,7 +162,8 @@ class RedisBroker(Broker):
         """The URL without its password, or the URLs."""
         return self._servers.describe()
 
-    def _run(self, action: Callable[[Connection, float], T]) -> T:
+    def run(self, action: Callable[[Connection, float], T]) -> T:
+        """Give *action* a connection and the seconds left, again after a fault."""
         return self._pool.run(action, self.options.publish_deadline)
 
     def _pack(self, messages: Sequence[Message]) -> list[tuple[bytes, int, int]]:

@@ -78,6 +78,31 @@ def heard(prefix: str, queue: str, tag: str) -> str:
     return f"{prefix}fastq:{{{queue}}}:heard:{tag}"
 
 
+def beat_lease(prefix: str, app: str) -> str:
+    """The lease of the beats of an application: ``<holder> <renewals>``."""
+    return f"{prefix}fastq:beat:{{{app}}}:lease"
+
+
+def beat_facts(prefix: str, app: str) -> str:
+    """Hash: ``version`` of the entries, ``alive`` (unix seconds), ``served`` and the ``names`` in JSON."""
+    return f"{prefix}fastq:beat:{{{app}}}:facts"
+
+
+def beat_entries(prefix: str, app: str) -> str:
+    """Hash of the entries that were added at run time: name to a JSON map."""
+    return f"{prefix}fastq:beat:{{{app}}}:entries"
+
+
+def beat_states(prefix: str, app: str) -> str:
+    """Hash of name to ``<number of the last run> <state>``."""
+    return f"{prefix}fastq:beat:{{{app}}}:states"
+
+
+def beat_paused(prefix: str, app: str) -> str:
+    """Set of the names of entries that are paused."""
+    return f"{prefix}fastq:beat:{{{app}}}:paused"
+
+
 def kombu_bindings(prefix: str, exchange: str) -> str:
     """Celery's set of the bindings of a direct or topic exchange (§3.5)."""
     return f"{prefix}_kombu.binding.{exchange}"

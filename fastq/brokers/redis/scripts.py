@@ -22,6 +22,9 @@ HELPERS = {
     "restore.lua": ("envelope.lua",),
     "save_chain.lua": (),
     "store.lua": ("results.lua",),
+    "beat_look.lua": ("envelope.lua",),
+    "beat_accept.lua": (),
+    "beat_amend.lua": (),
     "workflow.lua": ("envelope.lua", "results.lua", "chords.lua"),
 }
 

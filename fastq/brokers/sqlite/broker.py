@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastq.backends.base import Backend
     from fastq.brokers.retry_policy import RetryPolicy
     from fastq.brokers.sqlite.consumer import SQLiteConsumer
+    from fastq.brokers.sqlite.schedule_store import SQLiteScheduleStore
     from fastq.wakeup import Waker
 
 # Messages per transaction of a bulk publish: enough that its fsync costs nothing per message, and few
@@ -29,6 +30,8 @@ PUBLISH_AT_ONCE = 2000
 
 class SQLiteBroker(Broker):
     """Keeps messages in one file, that any number of processes of this machine may use."""
+
+    keeps_schedules = True
 
     def __init__(self, url: str, options: BrokerOptions) -> None:
         super().__init__(url, options)
@@ -65,6 +68,11 @@ class SQLiteBroker(Broker):
                 bindings.store(db, name, fresh)
                 stored = bindings.read(db, name, exchange_type)
         return stored
+
+    def schedule_store(self, name: str) -> SQLiteScheduleStore:
+        from fastq.brokers.sqlite.schedule_store import SQLiteScheduleStore  # for beats
+
+        return SQLiteScheduleStore(self._store, name)
 
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
         now = time.time()
