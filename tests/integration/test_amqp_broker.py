@@ -102,6 +102,27 @@ def test_a_queue_that_was_deleted_is_declared_again_before_anything_is_lost(
     assert call("queue.delete", queue=queue).message_count == 2
 
 
+def test_a_clean_stop_counts_nothing_more_against_what_bears_a_count(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker
+) -> None:
+    broker = make()
+    broker.publish([message(queue)])
+    dies = broker.consumer([queue], "w1@host", waker)
+    take(dies, 1)
+    dies._connection.abandon()  # type: ignore[attr-defined]
+    for _ in range(3):
+        consumer = broker.consumer([queue], "w2@host", waker)
+        [delivery] = take(consumer, 1)
+        assert delivery.redelivered == 1
+        if not consumer.mark_started([delivery]):  # it goes to the tail with its count, once
+            [delivery] = take(consumer, 1)
+            assert delivery.redelivered == 1
+        consumer.close([delivery])
+    consumer = broker.consumer([queue], "w3@host", waker)
+    assert take(consumer, 1)[0].redelivered == 1
+    consumer.close()
+
+
 def test_a_consumer_from_which_messages_are_kept_connects_anew(
     make: Callable[..., RabbitMQBroker],
     queue: str,

@@ -162,20 +162,42 @@ class RabbitMQConsumer(Consumer):
             return
         with self._guarded() as connection:
             self._cancel(connection, self._lasting())
-            arrived, self._arrived = self._arrived, deque()
-            for delivery in arrived:
-                if self._may_leave(delivery.queue):
-                    self._return([delivery])
-                else:
-                    self._arrived.append(delivery)
+            leaving = [each for each in self._arrived if self._may_leave(each.queue)]
+            self._arrived = deque(each for each in self._arrived if not self._may_leave(each.queue))
+            self._return(self._move_counted(connection, leaving))
             connection.flush(self._patience)
 
     def close(self, unstarted: Sequence[Delivery] = ()) -> None:
-        """Close the connection: RabbitMQ takes back what is held, each to its old place."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close(self._patience)
-        self._begin()
+        """Close the connection: RabbitMQ takes back what is held, each to its old place.
+
+        But what bears a count and did not start goes to the tail of its queue.
+        """
+        connection = self._connection
+        try:
+            if connection is not None:
+                self._cancel(connection, self._lasting())  # else it would come back here
+                self._move_counted(connection, [*unstarted, *self._arrived])
+        finally:
+            self._connection = None
+            if connection is not None:
+                connection.close(self._patience)
+            self._begin()
+
+    def _move_counted(self, connection: Connection, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Write those of *deliveries* anew that bear their count, and return the others.
+
+        RabbitMQ's flag, which they would get by going back, counts as one more death.
+        """
+        counted: list[tuple[Delivery, Outgoing]] = []
+        others: list[Delivery] = []
+        for each in deliveries:
+            if each.redelivered and each.tag not in self._flagged and self._held.get(each.tag) is each:
+                counted.append((each, to_queue(self._source(each), each.queue, each.redelivered)))
+            else:
+                others.append(each)
+        if counted:
+            self._move(connection, counted)
+        return others
 
     # -- one turn ---------------------------------------------------------------------------
 
