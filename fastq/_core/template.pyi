@@ -22,6 +22,8 @@ class Template:
         encode: Callable[[Any], bytes] | None = None,
         repr_depth: int = 3,
     ) -> None: ...
+    @property
+    def is_json(self) -> bool: ...
     def messages(
         self,
         args: Sequence[Any],
@@ -29,7 +31,7 @@ class Template:
         request: Context | None,
         task_id: str | None = None,
         announce: Callable[[Any, dict[str, Any], dict[str, Any]], None] | None = None,
-        embed: dict[str, Any] | None = None,
+        embed: dict[str, Any] | bytes | None = None,
         group_id: str | None = None,
         group_index: int | None = None,
     ) -> list[Message]: ...

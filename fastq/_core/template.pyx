@@ -56,13 +56,14 @@ cdef class Template:
         self.shows_args = "argsrepr" not in headers
         self.shows_kwargs = "kwargsrepr" not in headers
 
-    def messages(self, args, kwargs, Context request, str task_id=None, announce=None, dict embed=None,
+    def messages(self, args, kwargs, Context request, str task_id=None, announce=None, embed=None,
                  str group_id=None, group_index=None) -> list:
         """The messages of one call, sent from the run *request* or from outside of any (None).
 
         Without a *task_id* it gets a new one. *announce* is called with the body, the headers
         and the properties before they are encoded, and may change the latter two. *embed* is what
-        follows the task (§1.4), *group_id* and *group_index* its place in a group.
+        follows the task (§1.4), *group_id* and *group_index* its place in a group. Many calls that
+        have the same embed may give it as JSON, if that `is_json` and nothing is announced.
         """
         cdef dict headers = self.headers.copy()
         cdef dict properties = self.properties.copy()
@@ -84,11 +85,20 @@ cdef class Template:
             headers["argsrepr"] = preview(shown, SHOWN, self.repr_depth)
         if self.shows_kwargs:
             headers["kwargsrepr"] = preview(kwargs, SHOWN, self.repr_depth) if kwargs else "{}"
-        body = (args, kwargs, NO_EMBED if embed is None else embed)
-        if announce is not None:
-            announce(body, headers, properties)
-        cdef bytes data = json_dumps(body) if self.encode is None else self.encode(body)
+        cdef bytes data
+        if type(embed) is bytes:
+            data = b"[%b,%b,%b]" % (json_dumps(args), json_dumps(kwargs), embed)
+        else:
+            body = (args, kwargs, NO_EMBED if embed is None else embed)
+            if announce is not None:
+                announce(body, headers, properties)
+            data = json_dumps(body) if self.encode is None else self.encode(body)
         return [self._message(queue, task_id, headers, properties, data) for queue in self.queues]
+
+    @property
+    def is_json(self):
+        """Whether bodies are plain JSON."""
+        return self.encode is None
 
     cdef Message _message(self, str queue, str task_id, dict headers, dict properties, bytes data):
         cdef Message message = Message.__new__(Message)

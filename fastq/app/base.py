@@ -412,6 +412,7 @@ class FastQ:
         Of *options* those of the call count here: ``retry``, ``retry_policy`` and ``add_to_parent``.
         When a generator of signatures or the broker fails, the blocks before were sent.
         """
+        sending.check_options(options)
         request = current_request()
         workflow = compose_workflow(self, sig, args, kwargs, options, request, splits_chains=True)
         for messages, chords, chains in workflow:

@@ -242,6 +242,10 @@ class Composer:
                 self._templates[name] = template
         return template
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise `TypeError` for an option that no call takes."""
+        check_options(options)
+
     def steady_template(
         self, name: str, task: Task[..., Any] | None, options: Mapping[str, Any]
     ) -> Template | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastq._core.codec import json_dumps
 from fastq._core.message import new_id
 from fastq._core.request import Context
 from fastq.canvas.parents import eldest, link_parents
@@ -126,6 +127,7 @@ class _Frame:
     """A group or the header of a chord, the members of which are being started."""
 
     __slots__ = (
+        "_embed_json",
         "args",
         "body",
         "embed",
@@ -160,9 +162,18 @@ class _Frame:
         self.body = body  # of the chord, written down
         self.errbacks = errbacks  # those that a member gets from around it
         self.embed = _embed(place)
+        self._embed_json: bytes | None = None
         # By a task's name: what checks a call and what makes its messages, for tasks without options of
         # their own; None where that depends on more.
         self.templates: dict[str, tuple[Any, Template] | None] = {}
+
+    def embed_for(self, template: Template) -> dict[str, Any] | bytes | None:
+        """What follows every member, as *template* takes it: written once if it can be."""
+        if self.embed is None or not template.is_json:
+            return self.embed
+        if self._embed_json is None:
+            self._embed_json = json_dumps(self.embed)
+        return self._embed_json
 
 
 class _Starter:
@@ -175,7 +186,7 @@ class _Starter:
         self._request = request
         self._checks_arguments = checks_arguments
         self._splits_chains = splits_chains
-        self._writer = Writer(app)
+        self._writer = Writer(app, checks_options=checks_arguments)
         self._messages: list[Message] = []
         self._chords: list[tuple[str, int]] = []
         self._chains: list[tuple[str, list[bytes]]] = []
@@ -239,7 +250,7 @@ class _Starter:
             check(*args, **kwargs)
         place = frame.place
         messages = template.messages(
-            args, kwargs, self._request, None, None, frame.embed, place.group_id, frame.size
+            args, kwargs, self._request, None, None, frame.embed_for(template), place.group_id, frame.size
         )
         self._messages += messages
         frame.size += 1
@@ -284,6 +295,8 @@ class _Starter:
 
         *options* go before those of its messages. The members of a group or a header are started by `blocks`.
         """
+        if self._checks_arguments and sig["options"]:
+            self._app.composer.check_options(sig["options"])
         kind = kind_of(sig)
         if kind == "chain":
             return self._chain(sig, args, kwargs, options, place)

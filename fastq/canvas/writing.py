@@ -163,14 +163,17 @@ def as_one(group: Sig, place: Place) -> tuple[Sig, Place] | None:
 class Writer:
     """Writes down the signatures of one workflow of *app*."""
 
-    def __init__(self, app: FastQ) -> None:
+    def __init__(self, app: FastQ, *, checks_options: bool) -> None:
         self._app = app
+        self._checks_options = checks_options
         self._reply_to: str | None = None
         self._knows_reply_to = False
         self._has_checked = False
 
     def write(self, sig: Sig, place: Place = NOWHERE) -> tuple[dict[str, Any], Any]:
         """*sig* as it travels, and the result of its value."""
+        if self._checks_options and sig["options"]:
+            self._app.composer.check_options(sig["options"])
         kind = kind_of(sig)
         if kind == "chain":
             return self._chain(sig, place)

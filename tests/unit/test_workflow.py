@@ -335,3 +335,25 @@ def test_a_task_with_an_apply_async_of_its_own_says_what_is_sent(app):
     assert [message.headers.get("group_index") for message in messages] == [0, 1, None]
     assert body(messages[0])[2]["chord"]["options"]["task_id"] == workflow.result.id
     assert [size for _, size in chords] == [3]
+
+
+def test_a_misspelt_option_is_found_wherever_it_stands(app, add):
+    wrong = add.s(1, 1).set(countdwon=3)
+    for sig in (
+        chain(wrong, add.s(2)),
+        chain(add.s(1, 1), wrong),
+        group(wrong, add.s(2, 2)),
+        group(add.s(1, 1), add.s(2, 2)).set(countdwon=3),
+        chord([add.s(1, 1)], wrong),
+        chord([add.s(1, 1), chain(add.s(2, 2), wrong)], add.s(1)),
+    ):
+        with pytest.raises(TypeError, match="countdown"):
+            blocks(app, sig)
+        with pytest.raises(TypeError, match="countdown"):
+            sig.apply_async()
+    stamped = chain(add.s(1, 1), add.s(2))
+    stamped.stamp(customer=7)
+    ((messages, _),), _ = blocks(app, stamped)
+    assert messages[0].headers["stamps"] == {"customer": 7}
+    with pytest.raises(TypeError, match="queue"):
+        group(add.s(1, 1), add.s(2, 2)).apply_async(qeue="q")
