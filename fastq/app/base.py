@@ -350,7 +350,7 @@ class FastQ:
         if options.get("ignore_result", task is not None and task.ignore_result):
             result.ignored = True
         request = current_request()
-        if request is not None and options.get("add_to_parent", True) and (task is None or task.trail):
+        if request is not None and _lists_children(request, options):
             request.children.append(result.as_tuple())
         if signals.after_task_publish.receivers:
             self._announce_published(message)
@@ -423,7 +423,7 @@ class FastQ:
             if signals.after_task_publish.receivers:
                 for message in messages:
                     self._announce_published(message)
-        if request is not None and workflow.started is not None and options.get("add_to_parent", True):
+        if request is not None and workflow.started is not None and _lists_children(request, options):
             request.children.append(workflow.started.as_tuple())
         return workflow.result
 
@@ -766,6 +766,12 @@ class _Collected:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.chords: list[tuple[str, int]] = []
+
+
+def _lists_children(request: Context, options: Mapping[str, Any]) -> bool:
+    """Whether the run *request* lists what it sends with *options* among its children."""
+    task = request.task_object
+    return bool(options.get("add_to_parent", True)) and (task is None or task.trail)
 
 
 def shared_task(*args: Any, **options: Any) -> Any:

@@ -321,9 +321,6 @@ class group(Workflow):
         """Its only member if there is one alone, else itself."""
         return self.tasks[0] if is_single(self.tasks) else self
 
-    def header_group(self) -> group:
-        return self
-
     def __call__(self, *partial_args: Any, **options: Any) -> Any:
         """Send it; further arguments go before those of every member."""
         return self.apply_async(partial_args, **options)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from celery.utils.saferepr import saferepr
 
-from fastq import FastQ, Task, current_app, shared_task, signals
+from fastq import FastQ, Task, chord, current_app, shared_task, signals
 from fastq.app.argument_check import argument_check, is_coroutine_function
 from fastq.app.sending import retry_of
 from fastq.brokers.retry_policy import RetryPolicy
@@ -533,3 +533,26 @@ def test_a_task_may_have_the_result_of_another_that_it_ran_in_place(app):
     app.conf.task_always_eager = True
     with pytest.raises(RuntimeError, match="within a task"):  # in a worker it would wait
         sending.delay().get()
+
+
+def test_a_run_lists_what_it_sends_among_its_children(app, sent):
+    @app.task(name="child")
+    def child():
+        pass
+
+    @app.task(bind=True, name="parent")
+    def parent(self, **options):
+        child.apply_async(**options)
+        (child.si() | child.si()).apply_async(**options)
+        return self.request.children
+
+    @app.task(bind=True, name="quiet", trail=False)
+    def quiet(self):
+        child.delay()
+        chord([child.si()], child.si()).delay()
+        return self.request.children
+
+    listed = parent.apply().get()
+    assert [task_id for (task_id, _), _ in listed] == [message.id for message in sent]
+    assert parent.apply(kwargs={"add_to_parent": False}).get() == []
+    assert quiet.apply().get() == []

@@ -3,7 +3,8 @@
 -- ---- the file ----
 
 -- name: is_created
-SELECT 1 FROM sqlite_master WHERE name = 'fastq_parts'
+-- The newest table: an older file gets what it lacks.
+SELECT 1 FROM sqlite_master WHERE name = 'fastq_chains'
 
 -- name: schema_version
 SELECT value FROM fastq_counters WHERE name = 'schema'
