@@ -163,8 +163,9 @@ class RabbitMQConsumer(Consumer):
         with self._guarded() as connection:
             self._cancel(connection, self._lasting())
             leaving = [each for each in self._arrived if self._may_leave(each.queue)]
+            unflagged = self._move_counted(connection, leaving)  # if it fails, they have arrived and no more
             self._arrived = deque(each for each in self._arrived if not self._may_leave(each.queue))
-            self._return(self._move_counted(connection, leaving))
+            self._return(unflagged)
             connection.flush(self._patience)
 
     def close(self, unstarted: Sequence[Delivery] = ()) -> None:
