@@ -220,14 +220,14 @@ class Loop:
             outcomes, waiting = self._write_elsewhere(consumer, outcomes)
         deliveries = consumer.turn(outcomes, room, 0.0 if waiting else patience)
         self._waker.clear()
-        if self._outcomes:
-            self._count_settled(self._outcomes)
-            self._outcomes = []
         if consumer.commits_results and consumer.completed:
             waiting = consumer.completed[:]
             consumer.completed.clear()
-        if waiting:
+        if waiting:  # before it is forgotten which chords were joined for them
             self._hold_back(waiting)
+        if self._outcomes:
+            self._count_settled(self._outcomes)
+            self._outcomes = []
         if consumer.lost:
             self._drop_lost(consumer)
         return deliveries

@@ -32,6 +32,12 @@ def note_run(**named: Any) -> None:
     journal.note("ran")
 
 
+@signals.before_task_publish.connect
+def note_following(**named: Any) -> None:
+    """Say that there is one message more: a callback, the next step of a chain, the body of a chord."""
+    journal.note("following")
+
+
 @signals.task_revoked.connect
 def note_revoked(**named: Any) -> None:
     """Say that a message had expired."""
