@@ -284,6 +284,17 @@ def test_a_failure_goes_through_nested_chords(place: Place) -> None:
     assert isinstance(failure_of(result), ChordError)
 
 
+def test_the_errbacks_of_an_inner_chord_are_called_once(place: Place) -> None:
+    body = place.s("sum")
+    body.link_error(place.s("told"))
+    inner = chord([place.s("add", 1, 1), place.s("fail")], body)
+    result = chord([inner], place.s("sum")).apply_async()
+    assert isinstance(failure_of(result), ChordError)
+    get(chord([chord([place.s("add", 1, 1)], place.s("sum"))], place.s("sum")).apply_async())
+    failed = result.parent.results[0].id
+    assert [line[0] for line in place.lines("told")].count(failed) == 1
+
+
 def test_errbacks_that_take_the_failure_are_called_where_it_happened(place: Place) -> None:
     pid = get(place.s("pid").apply_async())
     task = place.s("fail")
