@@ -261,12 +261,13 @@ def test_content_that_is_not_accepted_lies_in_the_dead_set(fleet, serializer):
     assert dead.task == "proj.add"
 
 
-def test_canvas_is_kept_in_the_dead_set_until_it_can_be_run(fleet):
+def test_what_a_client_has_to_follow_runs(fleet):
     queue, client = fleet.serve("fastq"), fleet.client("celery")
     add = client.tasks["proj.add"]
     linked = add.apply_async((1, 2), queue=queue, link=add.s(3).set(queue=queue))
-    failing = add.apply_async((1, 2), queue=queue, link_error=add.s(3))
+    unharmed = add.apply_async((1, 2), queue=queue, link_error=add.s(3).set(queue=queue))
     chain = (add.s(1, 2).set(queue=queue) | add.s(3).set(queue=queue)).apply_async()
-    assert "callbacks" in fleet.buried(queue, linked.id).reason
-    assert "errbacks" in fleet.buried(queue, failing.id).reason
-    assert "chain" in fleet.buried(queue, chain.parent.id).reason
+    assert linked.get(timeout=PATIENCE) == unharmed.get(timeout=PATIENCE) == 3
+    (called,) = linked.children
+    assert called.get(timeout=PATIENCE) == chain.get(timeout=PATIENCE) == 6
+    assert not unharmed.children
