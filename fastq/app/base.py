@@ -31,12 +31,13 @@ from fastq.brokers.base import Broker, BrokerOptions
 from fastq.brokers.schemes import open_broker
 from fastq.canvas import Signature, signature
 from fastq.canvas.builtins import define_builtins
+from fastq.canvas.plain import kind_of
 from fastq.canvas.rest import KEPT_SECONDS
 from fastq.canvas.workflow import compose_workflow
 from fastq.exceptions import ChordsUnsupported, DecodeError
 from fastq.result.async_result import AsyncResult
 from fastq.result.base import ResultBase
-from fastq.result.groups import GroupResults
+from fastq.result.groups import GroupResult, GroupResults
 from fastq.result.joining import may_wait
 from fastq.result.sets import ResultSet
 
@@ -425,7 +426,11 @@ class FastQ:
                     self._announce_published(message)
         if request is not None and workflow.started is not None and _lists_children(request, options):
             request.children.append(workflow.started.as_tuple())
-        return workflow.result
+        result = workflow.result
+        if isinstance(result, GroupResult) and kind_of(sig) == "group" and len(result.results) == 1:
+            (only,) = result.results
+            return only if isinstance(only, GroupResult) else result  # Celery's group of a group
+        return result
 
     def send_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult[Any]]:
         """Send many calls ``(task or name, args, kwargs, options)``, of which the last two may be missing.

@@ -16,9 +16,10 @@ from fastq.app.argument_check import argument_check, is_coroutine_function
 from fastq.backends.base import StoredResult
 from fastq.canvas import Signature, chunks, maybe_signature, signature, xmap, xstarmap
 from fastq.canvas.errbacks import call_inline, is_called_inline
-from fastq.canvas.plain import listed
+from fastq.canvas.plain import kind_of, listed
 from fastq.canvas.signature import bound
-from fastq.canvas.steps import ACCUMULATE, chain_of, is_empty, is_plural
+from fastq.canvas.steps import ACCUMULATE, chain_of, chord_of, is_empty, is_plural
+from fastq.canvas.writing import spread
 from fastq.exceptions import (
     FastQError,
     Ignore,
@@ -432,7 +433,9 @@ class Task(Generic[P, R]):
             raise ImproperlyConfigured("a signature that replaces a task must not be part of a chord")
         if is_empty(sig):
             raise ImproperlyConfigured(f"there is nothing to run in {sig!r}, so it can't replace a task")
-        if is_plural(sig):  # the value of this task is one
+        if kind_of(sig) == "group":  # the value of this task is one: a list, of however many
+            sig = signature(chord_of(list(spread(sig)), ACCUMULATE), app=self.app)
+        elif is_plural(sig):
             sig = signature(chain_of([sig, ACCUMULATE]), app=self.app)
         sig = sig.clone()
         for link in listed(request.callbacks):

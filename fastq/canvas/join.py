@@ -10,9 +10,10 @@ from fastq import serialization, states
 from fastq._core.message import Effects, Message
 from fastq._core.request import Context
 from fastq.canvas.after import After, chords_of
-from fastq.canvas.plain import kind_of, listed, members_of
-from fastq.canvas.steps import Sig
+from fastq.canvas.plain import header_of, kind_of, listed, members_of
+from fastq.canvas.steps import ACCUMULATE, Sig, flattened
 from fastq.canvas.workflow import NOTHING
+from fastq.canvas.writing import with_options
 from fastq.exceptions import ChordError, DecodeError
 
 if TYPE_CHECKING:
@@ -121,14 +122,18 @@ class Join:
 
     def fail(self, after: After, body: Sig, exc: ChordError) -> None:
         """Tell that *body* will not run, to its errbacks too."""
-        error: BaseException = exc
-        if kind_of(body) == "group" and isinstance(exc.__cause__, Exception):
-            error = exc.__cause__  # as Celery has it
-        described = self._app.dump_exception(error)
-        text = f"{type(error).__module__}.{type(error).__qualname__}: {error}\n"
-        after.fail([body], FAILURE, described, text)
-        for sig, errbacks in _errbacks(body):
-            after.call_errbacks(errbacks, self._failed_request(sig), error, text)
+        # A group fails with what the header raised, as Celery has it, and anything else with a ChordError.
+        cause = exc.__cause__ if isinstance(exc.__cause__, Exception) else exc
+        error = cause if kind_of(body) == "group" else exc
+        after.fail([body], FAILURE, self._app.dump_exception(error), _text(error))
+        for member in _members(body):
+            self._call_errbacks(after, member, cause)
+        if kind_of(body) != "group":
+            self._call_errbacks(after, body, exc)
+
+    def _call_errbacks(self, after: After, sig: Sig, error: BaseException) -> None:
+        for failed, errbacks in _errbacks(sig):
+            after.call_errbacks(errbacks, self._failed_request(failed), error, _text(error))
 
     def _failed_request(self, sig: Sig) -> Context:
         """A request for errbacks, of a task that did not run."""
@@ -151,21 +156,34 @@ def _errbacks(body: Sig) -> Iterable[tuple[Sig, list[Any]]]:
     own = listed((body.get("options") or NOTHING).get("link_error"))
     kind = kind_of(body)
     if kind == "group":
-        for member in members_of(body):
-            yield from ((sig, _unique([*errbacks, *own])) for sig, errbacks in _errbacks(member))
+        for member in _members(body):
+            yield from _errbacks(member)
     elif kind == "chord":
         inner = body["kwargs"]["body"]
         for sig, errbacks in _errbacks(inner):
             yield sig, _unique([*own, *errbacks])
     elif kind == "chain":
-        steps = body["kwargs"]["tasks"]
-        # Celery's clients write a chain's errbacks on each of its steps, and ours on the chain too.
-        last, first = steps[-1], steps[0]
+        first, *_, last = [*body["kwargs"]["tasks"]] * 2
         task_id = (body.get("options") or NOTHING).get("task_id")
         of = {**last, "options": {**last["options"], "task_id": task_id}} if task_id else last
-        yield of, own or listed(first["options"].get("link_error"))
+        # The chain fails with its first step, which has errbacks of its own beside the chain's.
+        yield of, _unique([*own, *(errback for _, errbacks in _errbacks(first) for errback in errbacks)])
     else:
         yield body, own
+
+
+def _members(body: Sig) -> Iterable[Sig]:
+    """The members of the group that *body* is, or that it stands for where its value is wanted as one."""
+    if kind_of(body) == "group":
+        own = {"link_error": (body.get("options") or NOTHING).get("link_error")}
+        return (with_options(member, own) for member in members_of(body))
+    is_gathered = kind_of(body) == "chord" and body["kwargs"]["body"]["task"] == ACCUMULATE["task"]
+    return flattened(header_of(body)) if is_gathered else ()
+
+
+def _text(error: BaseException) -> str:
+    """The traceback of *error*, which no code of the user's has raised here."""
+    return f"{type(error).__module__}.{type(error).__qualname__}: {error}\n"
 
 
 def _unique(errbacks: Sequence[Any]) -> list[Any]:

@@ -111,8 +111,8 @@ def with_options(sig: Sig, options: Mapping[str, Any]) -> Sig:
     own = sig["options"]
     merged = {**own, **{name: value for name, value in options.items() if value is not None}}
     for name in ("link", "link_error"):
-        if options.get(name):
-            merged[name] = [*listed(own.get(name)), *listed(options[name])]
+        if name in options and (both := [*listed(own.get(name)), *listed(options[name])]):
+            merged[name] = both
     return {**sig, "options": merged}
 
 
@@ -156,7 +156,9 @@ def as_one(group: Sig, place: Place) -> tuple[Sig, Place] | None:
         *rest, body = place.rest
         return chord_of(spread(group), body), place._replace(rest=tuple(rest))
     if place.chord is not None and group["options"].get("chord") is None:
-        return chord_of(spread(group), ACCUMULATE), place
+        # Errbacks are the members', as they are of a group that is nobody's part.
+        members = spread(with_options(group, {"link_error": place.errbacks}))
+        return chord_of(members, ACCUMULATE), place._replace(errbacks=())
     return None
 
 
