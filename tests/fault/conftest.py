@@ -46,9 +46,13 @@ def stage(make_stage: Callable[..., Stage], broker_url: str, pool: str) -> Stage
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "broker_url" in metafunc.fixturenames:
+    if _is_open(metafunc, "broker_url"):
         metafunc.parametrize("broker_url", ["redis", "sqlite", "rabbitmq"], indirect=True)
-    if "pool" in metafunc.fixturenames and not any(
-        mark.args and "pool" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
-    ):
+    if _is_open(metafunc, "pool"):
         metafunc.parametrize("pool", POOLS)
+
+
+def _is_open(metafunc: pytest.Metafunc, name: str) -> bool:
+    """Whether the test wants *name* and does not say itself which."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    return name in metafunc.fixturenames and not any(mark.args and name in mark.args[0] for mark in marks)

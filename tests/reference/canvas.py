@@ -33,10 +33,6 @@ DIFFERENCES = {
         "The header of a chord failed whose body is a chain. Whether Celery calls the errbacks of the "
         "chain's first task depends on whether the chord was a step of a chain itself."
     ),
-    "group body": (
-        "The header of a chord failed whose body is a group. Celery lets its members fail with what the "
-        "header raised, and any other body with a ChordError."
-    ),
     "plural body": (
         "A chord whose body is a group is followed by another group or chord. Celery starts that once for "
         "each member of the first group, instead of once with all their results."
@@ -81,6 +77,8 @@ class Failure:
     """A task failed; *text* is the repr of its exception, with ``?`` for every id."""
 
     text: str
+    # The repr of what made the header of a chord fail, if this is the failure of its body.
+    cause: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -152,8 +150,11 @@ class Interpreter:
         self.celery_differs: set[str] = set()
         self.headers = 0  # how many headers of chords we are in
 
-    def run(self, node: Node, given: tuple[Any, ...]) -> Outcome | None:
-        """Start *node* with *given* before its own arguments; None if there is nothing in it."""
+    def run(self, node: Node, given: tuple[Any, ...], is_header: bool = False) -> Outcome | None:
+        """Start *node* with *given* before its own arguments; None if there is nothing in it.
+
+        *is_header*: something gets the list of its results.
+        """
         node = settled(node)
         node = spread(node)
         match node:
@@ -162,11 +163,11 @@ class Interpreter:
             case Map():
                 return self.map(node)
             case Chunks() | Group():
-                return self.members(members_of(node), given)
+                return self.members(members_of(node), given, is_header)
             case Chord():
-                return self.chord(node, given)
+                return self.chord(node, given, is_header)
             case Chain():
-                return self.chain(steps_of(node), given)
+                return self.chain(steps_of(node), given, is_header)
 
     # -- tasks ------------------------------------------------------------------
 
@@ -231,19 +232,26 @@ class Interpreter:
 
     # -- groups and chords ----------------------------------------------------------
 
-    def members(self, nodes: Iterable[Node], given: tuple[Any, ...]) -> Members:
+    def members(self, nodes: Iterable[Node], given: tuple[Any, ...], is_header: bool) -> Members:
         nodes = flattened(nodes)
-        if self.headers and any(map(is_plural, nodes)):
-            self.celery_differs.add("plural part")
+        if is_header:
+            nodes = [self.as_part(each) for each in nodes]
+        self.headers += is_header
         found = [self.run(each, given) for each in nodes]
+        self.headers -= is_header
         return Members(tuple(each for each in found if each is not None))
 
-    def chord(self, node: Chord, given: tuple[Any, ...]) -> Outcome:
-        self.headers += 1
-        joined = self.join(self.members(node.header, given))
-        self.headers -= 1
+    def as_part(self, node: Node) -> Node:
+        """*node* with one result, a list where it has those of a group: each part of a chord has one."""
+        if not is_plural(node):
+            return node
+        self.celery_differs.add("plural part")
+        return Chain(steps=(node, ACCUMULATE), form="pipe")
+
+    def chord(self, node: Chord, given: tuple[Any, ...], is_header: bool) -> Outcome:
+        joined = self.join(self.members(node.header, given, is_header=True))
         if isinstance(joined, Value):
-            outcome = self.run(node.body, (joined.value,))
+            outcome = self.run(node.body, (joined.value,), is_header)
             assert outcome is not None
             return outcome
         return self.abort([node.body], joined)
@@ -252,10 +260,10 @@ class Interpreter:
         """What a body is called with, or fails with."""
         values = []
         for outcome in header.outcomes:
-            if isinstance(outcome, Members):
-                outcome = self.join(outcome)
+            assert not isinstance(outcome, Members)
             if isinstance(outcome, Failure):
-                return Failure(f"ChordError({f'Dependency ? raised {outcome.text}'!r})")
+                text = f"ChordError({f'Dependency ? raised {outcome.text}'!r})"
+                return Failure(text, cause=outcome.text)
             values.append(outcome.value)
         return Value(values)
 
@@ -266,7 +274,9 @@ class Interpreter:
         first, *rest = steps
         if rest and is_plural(first):  # the header of one more chord
             self.celery_differs.add("aborted chord")
-            return self.abort(rest, failure)
+            if getattr(rest[0], "label", "") == ACCUMULATE.label:
+                self.abort_body(first, failure)  # whose body only gathers its results
+            return self.abort(rest, Failure(failure.text))
         outcome = self.abort_body(first, failure)
         return self.fail(rest[-1], failure) if rest else outcome
 
@@ -277,11 +287,12 @@ class Interpreter:
             case Task() | Map():
                 return self.failed(body, failure.text, label="")
             case Chunks() | Group():
-                self.celery_differs.add("group body")
+                # They fail with what the header raised, and any other body with a ChordError.
+                failure = Failure(failure.cause or failure.text)
                 return Members(tuple(self.abort([each], failure) for each in flattened(members_of(body))))
             case Chord():
                 self.celery_differs.add("aborted chord")
-                return self.abort([body.body], failure)
+                return self.abort([body.body], Failure(failure.text))
             case Chain():
                 steps = steps_of(body)
                 if getattr(steps[0], "errbacks", ()) != own:
@@ -290,22 +301,25 @@ class Interpreter:
 
     # -- chains -------------------------------------------------------------------
 
-    def chain(self, steps: list[Node], given: tuple[Any, ...]) -> Outcome | None:
+    def chain(self, steps: list[Node], given: tuple[Any, ...], is_header: bool) -> Outcome | None:
+        for index, (step, following) in enumerate(itertools.pairwise(steps)):
+            is_body = isinstance(step, Chord) or (index and is_plural(steps[index - 1]))
+            if is_plural(step) and is_body and not isinstance(following, Task | Map):
+                self.celery_differs.add("plural body")
         outcome: Outcome | None = None
+        steps = longer_bodies(steps)
         for index, step in enumerate(steps):
             if isinstance(outcome, Members):
-                is_body = isinstance(steps[index - 1], Chord) or (index > 1 and is_plural(steps[index - 2]))
-                if is_body and not isinstance(step, Task | Map):
-                    self.celery_differs.add("plural body")
                 outcome = self.join(outcome)
                 if isinstance(outcome, Failure):
                     return self.abort(steps[index:], outcome)
             if isinstance(outcome, Failure):
                 return self.fail(steps[-1], outcome)
-            is_header = index + 1 < len(steps) and is_plural(step)
-            self.headers += is_header
-            outcome = self.run(step, given if outcome is None else (outcome.value,))
-            self.headers -= is_header
+            outcome = self.run(
+                step,
+                given if outcome is None else (outcome.value,),
+                is_header=is_plural(step) if index + 1 < len(steps) else is_header,
+            )
         return outcome
 
     def fail(self, node: Node, failure: Failure) -> Outcome:
@@ -389,6 +403,18 @@ def settled(node: Node) -> Node:
     return node
 
 
+def longer_bodies(steps: list[Node]) -> list[Node]:
+    """*steps*, where what follows a chord whose body is a group is part of its body."""
+    found: list[Node] = []
+    for step in steps:
+        if found and isinstance(found[-1], Chord) and is_plural(found[-1]):
+            chord = spread(found[-1])
+            found[-1] = replace(chord, body=Chain(steps=(chord.body, step), form="pipe"))
+        else:
+            found.append(step)
+    return found
+
+
 def is_plural(node: Node) -> bool:
     """Whether the result of *node* is that of a group."""
     match node:
@@ -445,8 +471,8 @@ def with_errback(node: Any, errback: Errback) -> Any:
     match node:
         case Task() | Map():
             return node if errback in node.errbacks else replace(node, errbacks=(*node.errbacks, errback))
-        case Group():
-            return replace(node, members=tuple(with_errback(each, errback) for each in node.members))
+        case Chunks() | Group():
+            return Group(members=tuple(with_errback(each, errback) for each in members_of(node)))
         case Chord():
             header = chords_with_errback(node.header, errback)
             return replace(node, header=header, body=with_errback(node.body, errback))
@@ -459,6 +485,8 @@ def with_errback(node: Any, errback: Errback) -> Any:
 
 def header_with_errback(step: Any, errback: Errback) -> Any:
     """A step that others follow, with an errback; a group is the header of a chord then."""
+    if isinstance(step, Chunks):
+        return step
     if isinstance(step, Group):
         return replace(step, members=chords_with_errback(step.members, errback))
     if isinstance(step, Chord) and is_plural(step.body):

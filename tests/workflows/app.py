@@ -9,16 +9,30 @@ from workflows.journal import Journal
 from workflows.tasks import define
 
 app: Any
+signals: Any
 if os.environ["WORKFLOWS_KIND"] == "celery":
-    from celery import Celery
+    from celery import Celery, signals
 
     app = Celery("flows")
     api = celery_api(app)
 else:
-    from fastq import FastQ
+    from fastq import FastQ, signals
 
     app = FastQ("flows")
     api = fastq_api(app)
 
 app.conf.update(json.loads(os.environ["WORKFLOWS_SETTINGS"]))
-define(api, Journal(os.environ["WORKFLOWS_JOURNAL"]))
+journal = Journal(os.environ["WORKFLOWS_JOURNAL"])
+define(api, journal)
+
+
+@signals.worker_ready.connect
+def note_ready(**named: Any) -> None:
+    """Say that the worker is ready."""
+    journal.note("worker/", "ready", pid=os.getpid())
+
+
+@signals.worker_process_init.connect
+def note_child(**named: Any) -> None:
+    """Say that a child of the prefork pool began."""
+    journal.note("worker/", "child", pid=os.getpid(), parent=os.getppid())

@@ -33,9 +33,9 @@ def celery_api(app: Any) -> Api:
 
 def fastq_api(app: Any) -> Api:
     """Ours, for *app*."""
-    import fastq
+    from fastq import canvas
 
-    return Api(app, fastq.chain, fastq.group, fastq.chord)
+    return Api(app, canvas.chain, canvas.group, canvas.chord)
 
 
 def build(api: Api, node: Node, token: str, queues: Mapping[str, str] | None = None) -> Any:

@@ -48,12 +48,12 @@ def check(expected: Expected, result: Any, token: str, reader: JournalReader, de
     while True:
         notes = reader.notes(token)
         seen = seen_errbacks(notes)
-        is_all = notes.runs.total() >= expected.runs.total() and seen.total() >= errbacks.total()
+        is_all = not expected.runs - notes.runs and not errbacks - seen
         if is_all or time.monotonic() > deadline:
             break
         time.sleep(LOOK_EVERY)
-    assert notes.runs == expected.runs, f"these ran: {notes.runs}, not {expected.runs}"
-    assert seen == errbacks, f"these errbacks ran: {seen}, not {errbacks}"
+    assert notes.runs == expected.runs, f"of the tasks {_difference(expected.runs, notes.runs)}"
+    assert seen == errbacks, f"of the errbacks {_difference(errbacks, seen)}"
     for label, failed, _ in expected.errbacks:
         given = [task_id for each, task_id in notes.failed if each == label]
         told = [notes.labels.get(each, set()) for each in given]
@@ -68,3 +68,7 @@ def seen_errbacks(notes: Notes) -> Counter[tuple[str, str]]:
     for (label, error), count in notes.errbacks.items():
         seen[label, without_ids(error)] += count
     return seen
+
+
+def _difference(expected: Counter[Any], seen: Counter[Any]) -> str:
+    return f"{dict(expected - seen)} did not run, and {dict(seen - expected)} should not have"

@@ -59,6 +59,7 @@ def _define_step(api: Api, task: Any, journal: Journal) -> None:
             "retries": request.retries,
             "pid": os.getpid(),
             "args": list(args),
+            "stamps": getattr(request, "stamps", None) or {},
             "redelivered": bool((request.delivery_info or {}).get("redelivered")),
         }
         journal.note(at, "start", at=time.monotonic(), **known)
