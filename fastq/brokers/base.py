@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fastq.brokers.exchanges import Bound, Exchanges, Stored
-from fastq.topology import Queue
+from fastq.topology import Exchange, Queue
 
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Message, Outcome
     from fastq.backends.base import Backend, CompleteChord
     from fastq.brokers.failover import Strategy
+    from fastq.brokers.listening import Listener
     from fastq.brokers.retry_policy import RetryPolicy
     from fastq.brokers.schedule_store import ScheduleStore
     from fastq.wakeup import Waker
@@ -215,6 +216,24 @@ class Broker(ABC):
         *exchange_type* is what this process has declared; empty: the one that is stored.
         """
         raise NotImplementedError(f"{type(self).__name__} keeps no exchanges")
+
+    def announce(
+        self, exchange: Exchange, messages: Sequence[Message], deadline: float | None = None
+    ) -> None:
+        """Send *messages* to those who listen now to *exchange*, which is their `Message.exchange` too.
+
+        See `fastq.brokers.listening`. Retries connection faults within *deadline* seconds
+        (None: `BrokerOptions.publish_deadline`), then raises `OperationalError`; then any of them may have
+        been sent, and perhaps twice.
+        """
+        raise NotImplementedError(f"{type(self).__name__} carries no announcements")
+
+    def listen(self, queue: Queue, waker: Waker | None = None) -> Listener:
+        """Hear what is announced to the exchanges that *queue* is bound to, from the first `hear` on.
+
+        *queue* is the listener's own, and goes when it is closed. Exchanges are direct, topic or fanout.
+        """
+        raise NotImplementedError(f"{type(self).__name__} carries no announcements")
 
     @abstractmethod
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:

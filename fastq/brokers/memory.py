@@ -24,8 +24,10 @@ from fastq.exceptions import OperationalError
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
+    from fastq.brokers.listening import Listener
     from fastq.brokers.memory_schedules import MemoryScheduleStore
     from fastq.brokers.retry_policy import RetryPolicy
+    from fastq.topology import Exchange, Queue
     from fastq.wakeup import Waker
 
 
@@ -67,6 +69,18 @@ class MemoryBroker(Broker):
             self._store.bind(name, bound)
             stored = list(self._store.bindings[name])
         return Stored(exchange_type or (stored[-1].exchange_type if stored else ""), stored)
+
+    def announce(
+        self, exchange: Exchange, messages: Sequence[Message], deadline: float | None = None
+    ) -> None:
+        with self._store.lock:
+            for listener in self._store.listeners:
+                listener.tell(exchange.name, messages)
+
+    def listen(self, queue: Queue, waker: Waker | None = None) -> Listener:
+        from fastq.brokers.memory_listening import MemoryListener  # for remote control and events
+
+        return MemoryListener(self._store, queue, waker)
 
     def schedule_store(self, name: str) -> MemoryScheduleStore:
         from fastq.brokers.memory_schedules import MemoryScheduleStore  # for beats

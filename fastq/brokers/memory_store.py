@@ -19,6 +19,7 @@ from fastq.brokers.priority import STEPS, priority_step
 from fastq.brokers.redelivery import death_reason, lease_ran_out
 
 if TYPE_CHECKING:
+    from fastq.brokers.memory_listening import MemoryListener
     from fastq.wakeup import Waker
 
 
@@ -92,6 +93,7 @@ class MemoryStore:
         self.waiting: list[Waiting] = []
         self.serials = count(1)
         self.bindings: defaultdict[str, list[Bound]] = defaultdict(list)  # by exchange
+        self.listeners: list[MemoryListener] = []  # those who hear what is announced
         self.schedules: dict[str, Any] = {}  # what beats share, by application
 
     def put(self, item: Item, now: float, due: float | None = None) -> None:

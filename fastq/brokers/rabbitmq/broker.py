@@ -10,7 +10,7 @@ from fastq._core.amqp_encoder import FrameEncoder
 from fastq._core.message import Message
 from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
 from fastq.brokers.rabbitmq import dead
-from fastq.brokers.rabbitmq.addresses import to_address
+from fastq.brokers.rabbitmq.addresses import Outgoing, to_address
 from fastq.brokers.rabbitmq.connector import Connector
 from fastq.brokers.rabbitmq.endpoint import parse_endpoint
 from fastq.brokers.rabbitmq.errors import NOT_FOUND, ChannelClosed
@@ -19,6 +19,8 @@ from fastq.brokers.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
+    from fastq.brokers.listening import Listener
+    from fastq.topology import Exchange, Queue
     from fastq.wakeup import Waker
 
 T = TypeVar("T")
@@ -79,6 +81,20 @@ class RabbitMQBroker(Broker):
 
         heartbeat = self.endpoint._replace(heartbeat=self.options.heartbeat)
         return RabbitMQConsumer(Connector(heartbeat), self.options, queues, waker)
+
+    def announce(
+        self, exchange: Exchange, messages: Sequence[Message], deadline: float | None = None
+    ) -> None:
+        """Publish to the exchange itself, whatever is bound to it, and wait for the confirms."""
+        outgoing = [Outgoing(each, exchange.name, each.routing_key, must_arrive=False) for each in messages]
+        self._run(lambda sender, left: sender.announce(exchange, outgoing, left), deadline)
+
+    def listen(self, queue: Queue, waker: Waker | None = None) -> Listener:
+        """Consume *queue*, declared on a connection of its own."""
+        from fastq.brokers.rabbitmq.listening import RabbitMQListener  # for remote control and events
+
+        heartbeat = self.endpoint._replace(heartbeat=self.options.heartbeat)
+        return RabbitMQListener(Connector(heartbeat), queue, waker)
 
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
         """Ask for each of *names*, and those of the dead: RabbitMQ does not tell which others there are."""

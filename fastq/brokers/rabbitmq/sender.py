@@ -14,6 +14,7 @@ from fastq.brokers.rabbitmq.connector import Connector
 from fastq.brokers.rabbitmq.declarations import (
     Declaration,
     of_dead_set,
+    of_exchange,
     of_ladders,
     of_queue,
     of_schedule,
@@ -22,6 +23,7 @@ from fastq.brokers.rabbitmq.delays import LADDERS, plain_address
 from fastq.brokers.rabbitmq.errors import PRECONDITION_FAILED, ChannelClosed
 from fastq.brokers.rabbitmq.publisher import Publisher
 from fastq.exceptions import OperationalError
+from fastq.topology import Exchange
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Sender:
         # What was declared on this connection: queues, and queues with a way from the schedule.
         self._queues: set[str] = set()
         self._scheduled: set[str] = set()
+        self._exchanges: set[str] = set()  # to which was announced
 
     def send(self, batch: Sequence[Outgoing], timeout: float) -> None:
         """Publish *batch* and wait for the confirms. Raises `OperationalError` within *timeout* seconds.
@@ -60,6 +63,14 @@ class Sender:
                 f"no queue takes what is published to the exchange {each.exchange!r} with the routing key "
                 f"{each.routing_key!r}: bind one, or send without `mandatory`"
             )
+
+    def announce(self, exchange: Exchange, batch: Sequence[Outgoing], timeout: float) -> None:
+        """Publish *batch* to *exchange*, which reaches whoever is bound to it, and wait for the confirms."""
+        ends = time.monotonic() + timeout
+        if exchange.name not in self._exchanges:
+            self.declare(of_exchange(exchange), timeout)
+            self._exchanges.add(exchange.name)
+        self._publisher.publish(batch, _left(ends))
 
     def close(self) -> None:
         """Leave RabbitMQ without a word."""

@@ -20,7 +20,9 @@ from fastq.brokers.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
+    from fastq.brokers.listening import Listener
     from fastq.brokers.redis.schedule_store import RedisScheduleStore
+    from fastq.topology import Exchange, Queue
     from fastq.wakeup import Waker
 
 T = TypeVar("T")
@@ -99,6 +101,23 @@ class RedisBroker(Broker):
             )
         )
         return stored
+
+    def announce(
+        self, exchange: Exchange, messages: Sequence[Message], deadline: float | None = None
+    ) -> None:
+        """PUBLISH each; to a direct exchange, LPUSH to the lists that are bound to it."""
+        from fastq.brokers.redis import listening  # for remote control and events
+
+        self._pool.run(
+            lambda connection, left: listening.announce(connection, self.layout, exchange, messages, left),
+            self.options.publish_deadline if deadline is None else deadline,
+        )
+
+    def listen(self, queue: Queue, waker: Waker | None = None) -> Listener:
+        """PSUBSCRIBE; for direct exchanges, BRPOP from a list that is bound to them."""
+        from fastq.brokers.redis.listening import RedisListener
+
+        return RedisListener(self._servers, self.layout, queue, waker)
 
     def schedule_store(self, name: str) -> RedisScheduleStore:
         """Two scripts: one to look, one to send what is due."""

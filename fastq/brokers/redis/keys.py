@@ -113,6 +113,11 @@ def kombu_permanent_bindings(prefix: str, exchange: str) -> str:
     return f"{prefix}_kombu.binding_permanent.{exchange}"
 
 
+def kombu_binding_deadlines(prefix: str) -> str:
+    """Celery's sorted set of exchanges by the unix time in milliseconds at which their bindings expire."""
+    return f"{prefix}_kombu.binding_deadlines"
+
+
 def result(prefix: str, task_id: str) -> str:
     """Celery's result document, and the channel that announces it."""
     return f"{prefix}celery-task-meta-{task_id}"

@@ -18,9 +18,11 @@ from fastq.exceptions import DecodeError
 
 if TYPE_CHECKING:
     from fastq.backends.base import Backend
+    from fastq.brokers.listening import Listener
     from fastq.brokers.retry_policy import RetryPolicy
     from fastq.brokers.sqlite.consumer import SQLiteConsumer
     from fastq.brokers.sqlite.schedule_store import SQLiteScheduleStore
+    from fastq.topology import Exchange, Queue
     from fastq.wakeup import Waker
 
 # Messages per transaction of a bulk publish: enough that its fsync costs nothing per message, and few
@@ -68,6 +70,21 @@ class SQLiteBroker(Broker):
                 bindings.store(db, name, fresh)
                 stored = bindings.read(db, name, exchange_type)
         return stored
+
+    def announce(
+        self, exchange: Exchange, messages: Sequence[Message], deadline: float | None = None
+    ) -> None:
+        """Write into the file beside, where an announcement lies for a minute; nothing is synced."""
+        from fastq.brokers.sqlite import listening  # for remote control and events
+
+        left = self.options.publish_deadline if deadline is None else deadline
+        listening.announce(listening.file_beside(self.path), exchange.name, messages, left)
+
+    def listen(self, queue: Queue, waker: Waker | None = None) -> Listener:
+        """Watch the file beside."""
+        from fastq.brokers.sqlite.listening import SQLiteListener
+
+        return SQLiteListener(self.path, queue, waker)
 
     def schedule_store(self, name: str) -> SQLiteScheduleStore:
         from fastq.brokers.sqlite.schedule_store import SQLiteScheduleStore  # for beats
