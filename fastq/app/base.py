@@ -34,6 +34,7 @@ from fastq.canvas.builtins import define_builtins
 from fastq.canvas.plain import kind_of
 from fastq.canvas.rest import KEPT_SECONDS
 from fastq.canvas.workflow import compose_workflow
+from fastq.clock import LamportClock
 from fastq.exceptions import ChordsUnsupported, DecodeError
 from fastq.result.async_result import AsyncResult
 from fastq.result.base import ResultBase
@@ -98,6 +99,7 @@ class FastQ:
                 self.conf.update({name: url})
         self.tasks = TaskRegistry()
         self.router = Router(self.conf, lambda: self.broker)
+        self.clock = LamportClock()
         self.composer = sending.Composer(self)
         self.strict_typing = strict_typing
         self.autofinalize = autofinalize
@@ -644,6 +646,10 @@ class FastQ:
                 if self._read_broker is None:
                     self._read_broker = self._open_broker(self.conf.broker_read_url)
         return self._read_broker
+
+    def own_broker(self) -> Broker:
+        """One more `broker`, whose connections are the caller's own; the caller closes it."""
+        return self._open_broker(self.conf.broker_write_url)
 
     def _open_broker(self, url: str | None) -> Broker:
         return open_broker(broker_url(self.conf, url), self._broker_options())
