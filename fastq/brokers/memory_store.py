@@ -107,6 +107,11 @@ class MemoryStore:
             if message.queue in each.queues or due is not None:
                 each.waker.set()
 
+    def wake(self) -> None:
+        """Have whoever waits look at the clock again."""
+        for each in tuple(self.waiting):
+            each.waker.set()
+
     def put_first(self, item: Item) -> None:
         """Put *item* at the head of its queue; wake who waits."""
         message = item.message

@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastq import signals
 from fastq._core.consume import Gate
@@ -53,6 +54,8 @@ class Worker:
     `start` is the whole of its life; `prepare` may be called before it, to have every
     error of settings and user code raised while nothing has started.
     """
+
+    loop_class: ClassVar[type[Loop]] = Loop
 
     app: FastQ
     _: KW_ONLY
@@ -147,7 +150,7 @@ class Worker:
         self._configure()
         app.import_modules()
         app.finalize()
-        Logging(app).setup(**self._logging())
+        self._set_up_logging()
         for line in unused_settings(conf.unused()):
             logger.warning(line)
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=conf)
@@ -170,8 +173,6 @@ class Worker:
         """Run until told to stop; returns the exit code."""
         self.prepare()
         signals.worker_init.send(sender=self)
-        conf = self.app.conf
-        timeouts = conf.worker_shutdown_timeout, conf.worker_soft_shutdown_timeout
         child: NewChild | None = None
         try:
             # Before anything opens a connection or starts a thread: what is forked here has neither.
@@ -179,7 +180,7 @@ class Worker:
                 self._start_beat()
             self._pool.start()
             loop = self._make_loop()
-            with SignalHandlers(self.hostname, loop, self._pool, self._waker, *timeouts) as handlers:
+            with self._signal_handlers(loop) as handlers:
                 if self.on_started is not None:
                     self.on_started()
                 self._greet()
@@ -204,7 +205,14 @@ class Worker:
         logger.info("%s has stopped", self.hostname)
         if handlers.wants_restart:
             restart()
-        return handlers.exit_code
+        code: int = handlers.exit_code
+        return code
+
+    def _signal_handlers(self, loop: Loop) -> AbstractContextManager[Any]:
+        """What hears the signals of this process for *loop*."""
+        conf = self.app.conf
+        timeouts = conf.worker_shutdown_timeout, conf.worker_soft_shutdown_timeout
+        return SignalHandlers(self.hostname, loop, self._pool, self._waker, *timeouts)
 
     def _start_beat(self) -> None:
         from fastq.beat.embedded import EmbeddedService  # for workers that have one
@@ -236,7 +244,7 @@ class Worker:
         # A result that was sent is not here any more to be looked at.
         dedupes = conf.worker_deduplicate_successful_tasks and not (backend and backend.sends_replies)
         rates = rate_limits({} if conf.worker_disable_rate_limits else self.app.tasks)
-        return Loop(
+        return self.loop_class(
             self._pool,
             lambda: self._open_consumer(backend if shares_store else None, last),
             waker=self._waker,
@@ -289,6 +297,9 @@ class Worker:
                 return
             time.sleep(LOOK_EVERY)
         self._announce()
+
+    def _set_up_logging(self) -> None:
+        Logging(self.app).setup(**self._logging())
 
     def _logging(self) -> dict[str, Any]:
         """The arguments of `Logging.setup`."""

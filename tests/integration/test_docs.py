@@ -11,7 +11,7 @@ import pytest
 from worker_process import REPOSITORY, Project, WorkerProcess
 
 
-@pytest.mark.parametrize("name", ["results.md", "workflows.md"])
+@pytest.mark.parametrize("name", ["results.md", "testing.md", "workflows.md"])
 def test_examples_show_what_happens(name: str, tmp_path: Path) -> None:
     page = (REPOSITORY / "docs" / name).read_text()
     project = Project(tmp_path)
