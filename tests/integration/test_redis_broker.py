@@ -88,6 +88,21 @@ def test_messages_come_in_the_order_they_were_sent(broker: RedisBroker, waker: W
     assert [info.claimed + info.ready for info in broker.queues(["celery"])] == [0]
 
 
+def test_the_next_batch_is_claimed_while_one_runs(
+    broker: RedisBroker, server: RedisServer, waker: Waker
+) -> None:
+    broker.publish([message(n) for n in range(2500)])
+    consumer = broker.consumer(["celery"], "w@h", waker)
+    seen = []
+    found = consumer.turn([], 1024, 0.0)
+    while found:
+        # To connect takes a round trip, so what was posted before has taken place.
+        seen.append((len(found), server.call("LLEN", "celery")))
+        found = consumer.turn(done(found), 1024, 0.0)
+    assert seen == [(512, 1476), (512, 964), (512, 452), (512, 0), (452, 0)]
+    consumer.close()
+
+
 def test_urgent_steps_come_first_and_queues_take_turns(broker: RedisBroker, waker: Waker) -> None:
     broker.publish([message(n, priority=priority) for n, priority in enumerate((9, 7, 0, 3))])
     broker.publish([message(n + 10, queue="other") for n in range(2)])

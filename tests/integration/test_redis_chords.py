@@ -278,10 +278,10 @@ def test_a_completion_in_a_lost_reply_to_a_turn_posted_ahead_is_told(
     stage = Stage(broker, backend, waker)
     broker.publish([message(f"other-{number}") for number in range(2000)])
     consumer = stage.consumer
-    consumer._turn((), 1024, 1.0)
+    consumer.turn((), 1024, 1.0)
     assert consumer._posted  # what comes next is claimed ahead
     stage.outcome.follow = None  # to enter a new queue would read its reply
-    consumer._turn([stage.outcome], 1024, 1.0)
+    consumer.turn([stage.outcome], 1024, 1.0)
     assert stage.completed() == [] and consumer._posted[-1].outcomes == (stage.outcome,)
     lose_next_reply(consumer, monkeypatch)
     with pytest.raises(OperationalError):

@@ -126,7 +126,7 @@ class RedisConsumer(Consumer):
     def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:
         """Settle, renew, move what is due and claim in one script; then wait for the server's word."""
         try:
-            return self._turn(outcomes, min(room, CLAIMED_AT_ONCE), timeout)
+            return self._turn(outcomes, room, timeout)
         except OperationalError:
             self._disconnect()
             raise
