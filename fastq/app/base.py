@@ -123,6 +123,7 @@ class FastQ:
         self._follower: Follower | None = None
         self._logging: Any = None
         self._schedule: Any = None
+        self._events: Any = None
         self._executor: ThreadPoolExecutor | None = None
         self._pipeline: ContextVar[_Collected | None] = ContextVar("fastq.pipeline", default=None)
         self._event_loops = threading.local()
@@ -647,6 +648,15 @@ class FastQ:
                     self._read_broker = self._open_broker(self.conf.broker_read_url)
         return self._read_broker
 
+    def connection(self, *args: Any, **options: Any) -> Any:
+        """Connections for those who hear or send events, as a context: `fastq.app.connection.Connection`.
+
+        Arguments are accepted as in Celery; where the broker is, the settings say.
+        """
+        return import_module("fastq.app.connection").Connection(self)
+
+    connection_for_read = connection_for_write = connection
+
     def own_broker(self) -> Broker:
         """One more `broker`, whose connections are the caller's own; the caller closes it."""
         return self._open_broker(self.conf.broker_write_url)
@@ -731,6 +741,13 @@ class FastQ:
         if self._schedule is None:
             self._schedule = import_module("fastq.beat.api").Schedule(self)
         return self._schedule
+
+    @property
+    def events(self) -> Any:
+        """Who hears and who sends events: `fastq.events.api.Events`."""
+        if self._events is None:
+            self._events = import_module("fastq.events.api").Events(self)
+        return self._events
 
     def Beat(self, **options: Any) -> Any:
         """A beat of this app, for programs that start one themselves."""
