@@ -8,7 +8,7 @@ import pytest
 from reference.canvas import expected
 from workflows.description import Chain, Errback, Map, Task, labelled
 from workflows.journal import Notes
-from workflows.judging import repeated, wrongs
+from workflows.judging import missing, repeated, wrongs
 
 # Labels: 1, then 2 (tried twice), then 3, which fails and calls 4; 5 is a map.
 NODE = labelled(
@@ -34,11 +34,15 @@ ERRBACK = {"kind": "errback", "label": "5", "error": "RuntimeError()", "id": "id
 GOOD = [run("1"), run("2", args=[1]), run("2", retries=1, args=[1]), ITEM, ITEM, run("4"), ERRBACK]
 
 
-def judged(lines: list[dict[str, Any]]) -> list[str]:
+def noted(lines: list[dict[str, Any]]) -> Notes:
     notes = Notes()
     for line in lines:
         notes.add(line)
-    return list(wrongs(NODE, expected(NODE), notes))
+    return notes
+
+
+def judged(lines: list[dict[str, Any]]) -> list[str]:
+    return list(wrongs(NODE, expected(NODE), noted(lines)))
 
 
 def test_a_good_day_is_good() -> None:
@@ -48,15 +52,28 @@ def test_a_good_day_is_good() -> None:
 def test_what_ran_again_is_excused_if_it_was_redelivered() -> None:
     again = [run("1", redelivered=True), run("2", retries=1, args=[1], redelivered=True), ITEM, ERRBACK]
     assert judged(GOOD + again) == []
-    notes = Notes()
-    for line in GOOD + again:
-        notes.add(line)
-    assert repeated(notes) == 2
+    assert repeated(noted(GOOD + again)) == 2
 
 
 @pytest.mark.parametrize("at", range(len(GOOD)))
 def test_one_that_did_not_run_is_found(at: int) -> None:
     assert judged(GOOD[:at] + GOOD[at + 1 :]) != []
+
+
+@pytest.mark.parametrize(
+    ("at", "what"),
+    [
+        (0, "try 0 of 1"),
+        (1, "try 0 of 2"),
+        (2, "try 1 of 2"),
+        (3, "1 items of 3"),
+        (5, "try 0 of 4"),
+        (6, "errback 5 for 'RuntimeError()'"),
+    ],
+)
+def test_what_has_still_to_run_is_told(at: int, what: str) -> None:
+    assert list(missing(NODE, expected(NODE), noted(GOOD[:at] + GOOD[at + 1 :]))) == [what]
+    assert list(missing(NODE, expected(NODE), noted(GOOD))) == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 from stage import forms
 from workflows.building import start
 from workflows.journal import JournalReader
-from workflows.judging import repeated, wrongs
+from workflows.judging import missing, repeated, wrongs
 from workflows.observing import outcome_of
 from workflows.sampling import sample
 from workflows.stage import Client, kill_group, settings_of, start_worker
@@ -29,13 +29,14 @@ from fastq.brokers.redis.endpoint import parse_endpoint
 PATIENCE = 60.0  # seconds; only a workflow that never ends waits for so long
 LEASE = 1.0  # seconds
 WORKERS = 2
-IN_FLIGHT = 40  # workflows that are under way at a time
+IN_FLIGHT = 10  # workflows that are under way at a time
 
 
 class Kills:
     """Two workers on *url*; `strike` kills one of them, or a child, and sees that there are two again."""
 
     def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
         self.folder = folder
         self._settings = settings_of("fastq", url, url) | {
             "worker_lease": LEASE,
@@ -66,20 +67,34 @@ class Kills:
             WORKFLOWS_NAP="0.02",
         )
 
+    def wait_until_ready(self) -> None:
+        """Return when every worker takes tasks and signals."""
+        deadline = time.monotonic() + PATIENCE
+        while {worker.pid for worker in self.workers} - self._ready():
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.05)
+
+    def _ready(self) -> set[int]:
+        lines = self.reader.notes("worker").lines
+        return {line["pid"] for line in lines if line["kind"] == "ready"}
+
+    def _children(self, worker: subprocess.Popen[bytes]) -> list[int]:
+        """The process ids of the children of *worker* that have not been killed."""
+        lines = self.reader.notes("worker").lines
+        return sorted({line["pid"] for line in lines if line.get("worker") == worker.pid} - self._killed)
+
     def strike(self) -> None:
-        """Kill somebody."""
+        """Kill a child, and after every two a worker."""
         at = self._rng.randrange(WORKERS)
         worker = self.workers[at]
-        if self._rng.random() < 0.25:
+        if self.deaths["child"] >= 2 * (self.deaths["worker"] + 1):
             worker.kill()  # its children are left to find out
             worker.wait()
             self.workers[at] = self._start()
             self.deaths["worker"] += 1
             return
-        lines = self.reader.notes("worker").lines
-        children = {line["pid"] for line in lines if line.get("parent") == worker.pid} - self._killed
-        if children:
-            child = self._rng.choice(sorted(children))
+        if children := self._children(worker):
+            child = self._rng.choice(children)
             self._killed.add(child)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
@@ -87,10 +102,16 @@ class Kills:
 
     def pause(self) -> None:
         """Let them work for a while."""
-        time.sleep(self._rng.uniform(0.05, 0.3))
+        time.sleep(self._rng.uniform(0.02, 0.2))
 
     def stop(self) -> None:
-        """Stop the workers as a service manager does."""
+        """Stop the workers as a service manager does, once they have done what the dead held."""
+        self.wait_until_ready()
+        deadline = time.monotonic() + PATIENCE
+        broker = self.client.api.app.broker
+        while leases(self.url) > WORKERS or any(info.ready or info.claimed for info in broker.queues()):
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.05)
         for worker in self.workers:
             worker.send_signal(signal.SIGTERM)
         for worker in self.workers:
@@ -112,8 +133,11 @@ class Kills:
 @pytest.fixture
 def kills(broker_url: str, tmp_path: Path) -> Iterator[Kills]:
     kills = Kills(broker_url, tmp_path)
-    yield kills
-    kills.close()
+    try:
+        kills.wait_until_ready()
+        yield kills
+    finally:
+        kills.close()
 
 
 @pytest.mark.timeout(300)
@@ -134,7 +158,7 @@ def test_workflows_end_as_they_must_whoever_is_killed(kills: Kills, broker_url: 
         waiting = [each for each in waiting if not _has_ended(each, wrong)]
     # Errbacks and callbacks may be under way still.
     deadline = time.monotonic() + PATIENCE
-    while (missing := _missing(judged, kills.reader)) and time.monotonic() < deadline:
+    while (unfinished := _unfinished(judged, kills.reader)) and time.monotonic() < deadline:
         time.sleep(0.05)
     repeats = 0
     for node, given, expected, token in judged:
@@ -143,7 +167,8 @@ def test_workflows_end_as_they_must_whoever_is_killed(kills: Kills, broker_url: 
         repeats += repeated(notes)
     print(f"JUDGED {len(judged)} workflows, {kills.deaths} killed, {repeats} runs repeated")
     assert not wrong, "\n".join(wrong[:5]) + f"\n{len(wrong)} wrong\n{kills.logs()}"
-    assert not missing, missing
+    assert not unfinished, unfinished
+    assert all(kills.deaths.values()), f"there was nobody to kill: {kills.deaths}"
     kills.stop()
     assert what_stays(broker_url) == []
 
@@ -161,17 +186,13 @@ def _has_ended(each: Any, wrong: list[str]) -> bool:
     return True
 
 
-def _missing(judged: list[Any], reader: JournalReader) -> list[str]:
+def _unfinished(judged: list[Any], reader: JournalReader) -> list[str]:
     """What has still to run."""
-    found = []
-    for _, _, expected, token in judged:
-        notes = reader.notes(token)
-        found += [f"{token}/{label}" for label in expected.runs.keys() - notes.runs.keys()]
-        found += [
-            f"{token}/{label}"
-            for label in {each for each, _, _ in expected.errbacks} - {each for each, _ in notes.errbacks}
-        ]
-    return found
+    return [
+        f"{token}: {each}"
+        for node, _, expected, token in judged
+        for each in missing(node, expected, reader.notes(token))
+    ]
 
 
 # What tells of the queues and exchanges there are, and not of any task.
@@ -182,6 +203,19 @@ PERMANENT_TABLES = {"fastq_counters", "fastq_bindings"}
 def what_stays(url: str) -> list[str]:
     """Keys or rows that would stay for ever."""
     return _rows_that_stay(url) if url.startswith("sqlite") else _keys_that_stay(url)
+
+
+def leases(url: str) -> int:
+    """How many workers have, or left behind, a lease."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db:
+            (count,) = db.execute("SELECT count(*) FROM fastq_workers").fetchone()
+            return int(count)
+    connection = connect(parse_endpoint(url, {}), 5.0)
+    try:
+        return int(connection.call("ZCARD", "fastq:leases", timeout=5.0))
+    finally:
+        connection.close()
 
 
 def _keys_that_stay(url: str) -> list[str]:

@@ -34,5 +34,5 @@ def note_ready(**named: Any) -> None:
 
 @signals.worker_process_init.connect
 def note_child(**named: Any) -> None:
-    """Say that a child of the prefork pool began."""
-    journal.note("worker/", "child", pid=os.getpid(), parent=os.getppid())
+    """Say that a child of the prefork pool began; its worker leads the session."""
+    journal.note("worker/", "child", pid=os.getpid(), worker=os.getsid(0))

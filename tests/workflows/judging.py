@@ -16,9 +16,31 @@ from workflows.journal import Notes
 from workflows.observing import seen_errbacks
 
 
+def missing(node: Node, expected: Expected, notes: Notes) -> Iterator[str]:
+    """What of *node* has still to run: tries of tasks, items of maps, and errbacks."""
+    retries = retries_of(node)
+    tries = {(line["label"], line["retries"]) for line in notes.lines if "retries" in line}
+    for label, count in expected.runs.items():
+        if label in retries:
+            for attempt in range(retries[label] + 1):
+                if (label, attempt) not in tries:
+                    yield f"try {attempt} of {label}"
+        elif notes.runs[label] < count:
+            yield f"{count - notes.runs[label]} items of {label}"
+    seen = seen_errbacks(notes)
+    for label, _, error in expected.errbacks:
+        if (label, error) not in seen:
+            yield f"errback {label} for {error!r}"
+
+
+def retries_of(node: Node) -> dict[str, int]:
+    """How often each task of *node* is retried, by its label."""
+    return {part.label: part.retries for part in parts(node) if isinstance(part, Task)}
+
+
 def wrongs(node: Node, expected: Expected, notes: Notes) -> Iterator[str]:
     """What is wrong about how often the tasks of *node* ran."""
-    retries = {part.label: part.retries for part in parts(node) if isinstance(part, Task)}
+    retries = retries_of(node)
     by_label: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in notes.lines:
         if line["kind"] == "start":
