@@ -621,8 +621,7 @@ _BEAT = (
     S("beat_umask", UMASK, None, "The umask of a detached beat."),
 )
 
-_EVENTS = _unused(
-    EVENTS,
+_EVENTS = (
     S("event_exchange", STR, "celeryev", "Exchange of events."),
     S("event_queue_durable", BOOL, False, "Queues of events outlive a restart of the broker."),
     S("event_queue_exclusive", BOOL, True, "Queues of events belong to one connection."),
@@ -630,6 +629,10 @@ _EVENTS = _unused(
     S("event_queue_prefix", STR, "celeryev", "Beginning of the names of queues of events."),
     S("event_queue_ttl", SECONDS, 5.0, "Seconds that an event waits in a queue.", nullable=True),
     S("event_serializer", STR, "json", "Serializer of events."),
+)
+
+_MONITORS = _unused(
+    "a monitor runs in the foreground",
     S("events_executable", PATH, None, "The Python that runs a detached monitor."),
     S("events_gid", ID, None, "Group that a monitor runs as."),
     S("events_logfile", PATH, None, "The log file of a monitor."),
@@ -638,9 +641,12 @@ _EVENTS = _unused(
     S("events_umask", UMASK, None, "The umask of a detached monitor."),
 )
 
-_CONTROL = _unused(
-    CONTROL,
+_CONTROL = (
     S("control_exchange", STR, "celery", "Beginning of the names of the exchanges of remote control."),
+)
+
+_CONTROL_QUEUES = _unused(
+    CONTROL,
     S("control_queue_durable", BOOL, False, "Queues of remote control outlive a restart of the broker."),
     S("control_queue_exclusive", BOOL, True, "Queues of remote control belong to one connection."),
     S(
@@ -782,7 +788,9 @@ SETTINGS: tuple[Setting, ...] = (
     *_RESULT,
     *_BEAT,
     *_EVENTS,
+    *_MONITORS,
     *_CONTROL,
+    *_CONTROL_QUEUES,
     *_SECURITY,
     *_REDIS,
     *_STORES,
