@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 from judge import Journal
@@ -12,6 +13,15 @@ from fastq import FastQ, signals
 app = FastQ("proj", broker=os.environ["FAULT_BROKER"], backend=os.environ["FAULT_BACKEND"])
 app.conf.accept_content = ["json", "msgpack", "yaml"]
 journal = Journal(os.environ["FAULT_JOURNAL"])
+
+
+class Current(threading.local):
+    """The task that runs in this thread."""
+
+    following = 0  # how many messages have been composed in it
+
+
+current = Current()
 
 
 @app.task(name="proj.add")
@@ -26,6 +36,12 @@ def size(text: str) -> int:
     return len(text)
 
 
+@signals.task_prerun.connect
+def begin(**named: Any) -> None:
+    """Nothing follows this task yet."""
+    current.following = 0
+
+
 @signals.task_postrun.connect
 def note_run(**named: Any) -> None:
     """Say that a task ran, well or not."""
@@ -35,7 +51,14 @@ def note_run(**named: Any) -> None:
 @signals.before_task_publish.connect
 def note_following(**named: Any) -> None:
     """Say that there is one message more: a callback, the next step of a chain, the body of a chord."""
+    current.following += 1
     journal.note("following")
+
+
+@signals.task_internal_error.connect
+def note_unsent(**named: Any) -> None:
+    """Say that what was composed is not sent: something else that is to follow makes no sense."""
+    journal.note("unsent", ["-"] * current.following)
 
 
 @signals.task_revoked.connect

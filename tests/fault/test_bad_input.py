@@ -160,8 +160,8 @@ def counts(stage: Stage) -> dict[str, int]:
 
 def accounted(stage: Stage, found: dict[str, int], pushed: int) -> bool:
     """Whether what was found is all that was *pushed*, and all that has followed from it."""
-    followed = sum(each.kind == "following" for each in stage.events())
-    return sum(found.values()) == pushed + followed
+    kinds = [each.kind for each in stage.events()]
+    return sum(found.values()) == pushed + kinds.count("following") - kinds.count("unsent")
 
 
 def wait_until_settled(stage: Stage, seconds: float = PATIENCE) -> dict[str, int]:
