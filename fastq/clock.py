@@ -1,4 +1,4 @@
-"""Lamport's logical clock: an order for what nodes without a common clock tell each other (docs/PROTOCOL.md §7.6)."""
+"""Lamport's logical clock orders what nodes without a common clock tell each other (PROTOCOL.md §7.6)."""
 
 from __future__ import annotations
 

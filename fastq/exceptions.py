@@ -35,6 +35,7 @@ Exception
     │  ├ DecodeError                   also ValueError, as json.loads raises
     │  ├ SerializerNotInstalled        also LookupError
     │  └ ContentDisallowed
+    ├ PoolRefused                      a pool can't do what remote control asks
     └ OperationalError                 also ConnectionError
        └ RemoteProtocolError
 SystemExit
@@ -399,6 +400,10 @@ class SerializerNotInstalled(SerializationError, LookupError):
 
 class ContentDisallowed(SerializationError):
     """A body whose content type is not in ``accept_content``."""
+
+
+class PoolRefused(FastQError):
+    """What a worker's pool has no way to do."""
 
 
 class OperationalError(FastQError, ConnectionError):

@@ -39,12 +39,16 @@ cdef class Gate:
     """Lets deliveries through to the pool, or says what becomes of them instead.
 
     *rates* maps a task's name to an object with ``wait(id, now) -> float``, the seconds
-    until the task may start. *revoked* holds ids that must not start.
+    until the task may start. *revoked* holds the ids of tasks that must not start, *stamps* by the name of a
+    stamp the values whose tasks must not, each with the unix time until which that is so. *counts*
+    says how many messages of each task were let through. All but the last may be changed by any thread.
     """
 
     cdef readonly object tracer
     cdef readonly dict rates
-    cdef readonly set revoked
+    cdef readonly dict revoked
+    cdef readonly dict stamps
+    cdef readonly dict counts
     cdef object tasks
     cdef object app
     cdef set unknown   # names of unknown tasks that the log has
@@ -54,7 +58,9 @@ cdef class Gate:
         self.tracer = tracer
         self.tasks = app.tasks
         self.rates = {} if rates is None else rates
-        self.revoked = set()
+        self.revoked = {}
+        self.stamps = {}
+        self.counts = {}
         self.unknown = set()
 
     def admit(self, list deliveries, double now, list settled) -> list:
@@ -65,6 +71,8 @@ cdef class Gate:
         cdef list ready = []
         cdef Delivery delivery
         cdef bint logs = logger.isEnabledFor(20)
+        cdef str name = None
+        cdef Py_ssize_t count = 0
         for item in deliveries:
             delivery = <Delivery> item
             outcome = self._judge(delivery, now)
@@ -72,12 +80,49 @@ cdef class Gate:
                 settled.append(outcome)
                 continue
             ready.append(delivery)
+            if delivery.message.task != name:
+                if count:
+                    self._count(name, count)
+                name, count = delivery.message.task, 0
+            count += 1
             if signals.task_received.receivers:
                 signals.task_received.send(sender=self, request=Context(self.tasks[delivery.message.task],
                                                                         delivery.message))
             if logs:
                 logger.info("Task %s[%s] received", delivery.message.task, delivery.message.id)
+        if count:
+            self._count(name, count)
         return ready
+
+    cdef _count(self, str name, Py_ssize_t count):
+        self.counts[name] = self.counts.get(name, 0) + count
+
+    def revoke(self, Delivery delivery):
+        """The outcome of *delivery*, which was let through and has not started, if it was revoked; or None."""
+        if self._is_revoked(delivery.message):
+            return self._revoked(delivery, "revoked")
+        return None
+
+    def is_revoked(self, Delivery delivery) -> bool:
+        """Whether the task of *delivery* was revoked."""
+        return self._is_revoked(delivery.message)
+
+    cdef bint _is_revoked(self, Message message) except -1:
+        if self.revoked and message.id in self.revoked:
+            return True
+        return bool(self.stamps) and self._is_stamped(message)
+
+    cdef bint _is_stamped(self, Message message) except -1:
+        """Whether a stamp of *message* has a value that was revoked."""
+        stamped = message.headers.get("stamps")
+        if type(stamped) is not dict:
+            return False
+        for name, values in list(self.stamps.items()):
+            value = (<dict> stamped).get(name)
+            for each in value if isinstance(value, (list, tuple)) else (value,):
+                if str(each) in values:
+                    return True
+        return False
 
     cdef object _judge(self, Delivery delivery, double now):
         """The outcome of a delivery that does not run now, or None."""
@@ -93,7 +138,7 @@ cdef class Gate:
             expires = message.header("expires")
             if expires is not None and parse_instant(expires) <= now:
                 return self._revoked(delivery, "expired")
-            if message.id in self.revoked:
+            if (self.revoked or self.stamps) and self._is_revoked(message):
                 return self._revoked(delivery, "revoked")
             eta = message.header("eta")
             if eta is not None:

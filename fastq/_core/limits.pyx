@@ -1,4 +1,4 @@
-"""Soft time limits: SoftTimeLimitExceeded raised in code that runs, by a signal or from another thread.
+"""Exceptions raised in code that runs, by a signal or from another thread: time limits, and the ends of tasks.
 
 They are compiled because `disarm` must not let Python run in between: a Python function looks for
 pending signals and exceptions as it is entered, and would there raise the limit of a task that has
@@ -6,6 +6,7 @@ just ended.
 """
 
 import signal
+import threading
 
 cimport cython
 from cpython.object cimport PyObject
@@ -37,10 +38,19 @@ cdef class SignalTimer:
 
     cdef bint _armed
     cdef double _seconds
+    cdef object _strikes  # called by the handler: what it returns is raised
+
+    def __init__(self):
+        self._strikes = None
 
     def install(self):
         """Take over SIGALRM. Main thread only."""
         signal.signal(signal.SIGALRM, self.expire)
+
+    def strike(self, decide):
+        """Have *decide* called in the main thread, soon, and raise there what it returns, unless None."""
+        self._strikes = decide
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
 
     cpdef arm(self, double seconds):
         """Let SoftTimeLimitExceeded be raised in the main thread after *seconds*, once."""
@@ -64,7 +74,13 @@ cdef class SignalTimer:
         return left.it_value.tv_sec + left.it_value.tv_usec / 1e6
 
     def expire(self, signum, frame):
-        """The handler of SIGALRM. Raises SoftTimeLimitExceeded while armed."""
+        """The handler of SIGALRM. Raises SoftTimeLimitExceeded when armed and due."""
+        decide, self._strikes = self._strikes, None
+        if decide is not None:
+            exc = decide()
+            if exc is not None:
+                raise exc
+            return
         if self._armed:
             self._armed = False
             raise SoftTimeLimitExceeded(self._seconds)
@@ -114,3 +130,41 @@ cdef class ThreadLimits:
             del self._deadlines[thread_id]
             PyThreadState_SetAsyncExc(thread_id, <PyObject *> SoftTimeLimitExceeded)
         return min(self._deadlines.values()) if self._deadlines else None
+
+
+@cython.final
+cdef class Strikes:
+    """Ends the run of one delivery in another thread, by an exception of the class *exc*, and no other run.
+
+    Threads keep what they run in a dict, by thread id, each as a tuple that begins with the delivery. The
+    GIL makes each method atomic.
+    """
+
+    cdef object _exc
+    cdef set _struck  # ids of threads that have an exception on its way, or have had it in this run
+
+    def __init__(self, exc):
+        self._exc = exc
+        self._struck = set()
+
+    def strike(self, dict running, delivery) -> bool:
+        """Raise the exception in the thread that runs *delivery*; False if none does, or it was raised before.
+
+        A thread that blocks in C sees it when it is back in Python.
+        """
+        for thread_id, run in running.items():
+            if (<tuple> run)[0] is delivery:
+                if thread_id in self._struck:
+                    return False
+                self._struck.add(thread_id)
+                PyThreadState_SetAsyncExc(thread_id, <PyObject *> self._exc)
+                return True
+        return False
+
+    def end(self, dict running):
+        """Remove what the calling thread runs, and any exception on its way; returns it, or None."""
+        cdef unsigned long thread_id = PyThread_get_thread_ident()
+        if thread_id in self._struck:
+            self._struck.remove(thread_id)
+            PyThreadState_SetAsyncExc(thread_id, NULL)
+        return running.pop(thread_id, None)

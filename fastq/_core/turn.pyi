@@ -43,6 +43,7 @@ class TurnCodec:
         ttl: bytes = b"",
         failure_ttl: bytes = b"",
         chords: tuple[bytes, bytes, bytes, bytes, bytes, bytes] | None = None,
+        claimed: int | None = None,
     ) -> None: ...
     lasts: dict[tuple[bytes, bytes], Outcome]
     told: list[list[Any]]

@@ -85,7 +85,8 @@ cdef class TurnCodec:
     *steps* are the priority steps, the first of them 0. *destination* gives the ready
     list and the schedule of any message as (list, delayed, step), all bytes. With
     *result_prefix* None neither results nor effects are stored; *ttl* and *failure_ttl* are whole
-    milliseconds as bytes, empty: kept for ever. *chords* is how chords are kept: the prefix of their
+    milliseconds as bytes, empty: kept for ever. *claimed* is from how many of *queues*, the first ones, it claims:
+    the others are there for what is held of them. *chords* is how chords are kept: the prefix of their
     keys, whether their parts are ordered, the milliseconds that they, and what describes their groups,
     are kept, and those of a claim and of the mark of one that has ended; all bytes.
     """
@@ -106,6 +107,7 @@ cdef class TurnCodec:
     cdef readonly dict lasts
     # Of the last reply: the chords that are complete, as chords.lua tells them.
     cdef readonly list told
+    cdef Py_ssize_t _claimed  # from so many queues, the first ones, messages are claimed
     cdef bytes _constant
     cdef Py_ssize_t _constant_count
     cdef Packer _packer
@@ -114,8 +116,9 @@ cdef class TurnCodec:
 
     def __init__(self, bytes sha, bytes epoch, bytes leases, bytes turn, list queues, steps, destination, *,
                  int max_redeliveries=3, bytes result_prefix=None, bytes ttl=b"", bytes failure_ttl=b"",
-                 tuple chords=None):
+                 tuple chords=None, claimed=None):
         self.held = {}
+        self._claimed = len(queues) if claimed is None else claimed
         self.lasts = {}
         self.told = []
         self._chords = chords
@@ -168,7 +171,8 @@ cdef class TurnCodec:
         packer.put_number(first_id)
         packer.put_number(1 if waits else 0)
         packer.put_number(rotation)
-        self._count = self._constant_count + 6
+        packer.put_number(self._claimed)
+        self._count = self._constant_count + 7
         self.lasts = {}
         if live:
             if self._stores and _has_effects(live):

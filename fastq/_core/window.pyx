@@ -49,6 +49,12 @@ cdef class PrefetchWindow:
             return max(WIDEST, self.concurrency)
         return max(self.concurrency, <int> wanted)
 
+    cpdef resize(self, int concurrency):
+        """Be that of a pool of another size from now on."""
+        if not self.is_adaptive and self.fixed != UNLIMITED:
+            self.fixed = max(1, self.fixed // self.concurrency * concurrency)
+        self.concurrency = concurrency
+
     cpdef int room(self, int settling=0) noexcept:
         """How many more deliveries may be asked for, in a turn that settles *settling*."""
         return max(0, self._limit() - self.unsettled + settling)

@@ -87,7 +87,7 @@ S = Setting
 
 # Why a setting is accepted and not used: its part is still to come, ...
 CANVAS = "this version has no canvas"
-CONTROL = "this version has no remote control"
+CONTROL = "this version's beat has no remote control"
 EVENTS = "this version sends no events"
 RABBITMQ = "this version does not serve RabbitMQ"
 RPC_EXCHANGE = "results go to the client's queue by the default exchange, as Celery 5 sends them"
@@ -407,7 +407,6 @@ _WORKER = (
         True,
         "Answer remote control commands.",
         old=("CELERY_ENABLE_REMOTE_CONTROL",),
-        unused=CONTROL,
     ),
     S(
         "worker_enable_soft_shutdown_on_idle",
@@ -456,7 +455,7 @@ _WORKER = (
         "Send no more to the pool than it has slots.",
         unused="a child is given what it can run soon, never more",
     ),
-    S("worker_pool_restarts", BOOL, False, "Allow the remote control command pool_restart.", unused=CONTROL),
+    S("worker_pool_restarts", BOOL, False, "Allow the remote control command pool_restart."),
     S(
         "worker_pool_start_method",
         one_of("fork", "spawn"),
@@ -499,7 +498,7 @@ _WORKER = (
         0.0,
         "Seconds that running tasks have after QUIT, or a second signal; 0: none.",
     ),
-    S("worker_state_db", PATH, None, "File that keeps the revoked ids over a restart.", unused=CONTROL),
+    S("worker_state_db", PATH, None, "File that keeps the revoked ids over a restart."),
     S("worker_task_log_datefmt", STR, None, "Format of %(asctime)s in tasks."),
     S("worker_task_log_format", STR, TASK_LOG_FORMAT, "Format of log lines of tasks."),
     S("worker_timer", CLASS, None, "The class of the timer.", unused=ONE_WORKER),
@@ -643,10 +642,6 @@ _MONITORS = _unused(
 
 _CONTROL = (
     S("control_exchange", STR, "celery", "Beginning of the names of the exchanges of remote control."),
-)
-
-_CONTROL_QUEUES = _unused(
-    CONTROL,
     S("control_queue_durable", BOOL, False, "Queues of remote control outlive a restart of the broker."),
     S("control_queue_exclusive", BOOL, True, "Queues of remote control belong to one connection."),
     S(
@@ -655,6 +650,12 @@ _CONTROL_QUEUES = _unused(
         10.0,
         "Seconds that an unused queue of remote control is kept.",
         nullable=True,
+    ),
+    S(
+        "control_revoke_expires",
+        SECONDS,
+        7 * 86400.0,
+        "Seconds that the broker and its workers remember that a task was revoked.",
     ),
     S("control_queue_ttl", SECONDS, 300.0, "Seconds that a command waits in a queue.", nullable=True),
 )
@@ -790,7 +791,6 @@ SETTINGS: tuple[Setting, ...] = (
     *_EVENTS,
     *_MONITORS,
     *_CONTROL,
-    *_CONTROL_QUEUES,
     *_SECURITY,
     *_REDIS,
     *_STORES,

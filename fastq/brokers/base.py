@@ -118,6 +118,13 @@ class Consumer(ABC):
         What may not run was settled: it comes again, marked, from the tail of its queue.
         """
 
+    @abstractmethod
+    def consume(self, queues: Sequence[str]) -> None:
+        """Take messages from *queues* alone from now on; what is held of others is settled as before.
+
+        Raises `OperationalError` when the broker can't be reached; it is to be called again then.
+        """
+
     def adopt(self, running: Sequence[Delivery]) -> None:  # noqa: B027  (where a lost claim stays lost)
         """Learn that *running*, whose claims were listed in `lost`, go on here.
 
@@ -234,6 +241,29 @@ class Broker(ABC):
         *queue* is the listener's own, and goes when it is closed. Exchanges are direct, topic or fanout.
         """
         raise NotImplementedError(f"{type(self).__name__} carries no announcements")
+
+    def revoke(self, records: Mapping[str, float]) -> None:
+        """Keep *records*, ids of tasks that must not start, each until its unix time."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no revokes")
+
+    def revoked(self) -> dict[str, float]:
+        """All that `revoke` was given and has not run out."""
+        return {}
+
+    def pause(self, queue: str, is_paused: bool) -> None:
+        """Keep that workers shall take nothing from *queue*, or may again."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no pauses")
+
+    def paused(self, queues: Iterable[str]) -> frozenset[str]:
+        """Those of *queues* that are paused."""
+        return frozenset()
+
+    def delayed(self, queues: Iterable[str], limit: int) -> list[tuple[float, Message]]:
+        """The first *limit* messages in the schedules of *queues*, with the unix time at which they are due.
+
+        In that order. None where the broker does not tell.
+        """
+        return []
 
     @abstractmethod
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:

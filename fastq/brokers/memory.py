@@ -10,7 +10,7 @@ import os
 import select
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from fastq._core.message import Action, Delivery, Message, Outcome
@@ -81,6 +81,33 @@ class MemoryBroker(Broker):
         from fastq.brokers.memory_listening import MemoryListener  # for remote control and events
 
         return MemoryListener(self._store, queue, waker)
+
+    def revoke(self, records: Mapping[str, float]) -> None:
+        with self._store.lock:
+            self._store.revoked.update(records)
+
+    def revoked(self) -> dict[str, float]:
+        now = time.time()
+        with self._store.lock:
+            return {record: until for record, until in self._store.revoked.items() if until > now}
+
+    def pause(self, queue: str, is_paused: bool) -> None:
+        with self._store.lock:
+            if is_paused:
+                self._store.paused.add(queue)
+            else:
+                self._store.paused.discard(queue)
+
+    def paused(self, queues: Iterable[str]) -> frozenset[str]:
+        with self._store.lock:
+            return frozenset(queues) & self._store.paused
+
+    def delayed(self, queues: Iterable[str], limit: int) -> list[tuple[float, Message]]:
+        wanted = set(queues)
+        with self._store.lock:
+            found = [(due, item.message) for due, _, item in self._store.delayed]
+        chosen = [(due, message) for due, message in found if message.queue in wanted]
+        return sorted(chosen, key=lambda each: each[0])[:limit]
 
     def schedule_store(self, name: str) -> MemoryScheduleStore:
         from fastq.brokers.memory_schedules import MemoryScheduleStore  # for beats
@@ -302,6 +329,14 @@ class MemoryConsumer(Consumer):
                 self._worker.claims[tag] = Claim(item, delivery)
                 taken.append(delivery)
         return taken
+
+    def consume(self, queues: Sequence[str]) -> None:
+        declared = [self._options.queue(name) for name in queues]
+        with self._store.lock:
+            self._queues = list(queues)
+            for exchange, bound in bindings_of(declared).items():
+                self._bindings[exchange] = bound
+                self._store.bind(exchange, bound)
 
     def mark_started(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         with self._store.lock:

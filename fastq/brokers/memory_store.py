@@ -94,6 +94,8 @@ class MemoryStore:
         self.serials = count(1)
         self.bindings: defaultdict[str, list[Bound]] = defaultdict(list)  # by exchange
         self.listeners: list[MemoryListener] = []  # those who hear what is announced
+        self.revoked: dict[str, float] = {}  # until when, unix seconds, by the task's id
+        self.paused: set[str] = set()  # names of queues
         self.schedules: dict[str, Any] = {}  # what beats share, by application
 
     def put(self, item: Item, now: float, due: float | None = None) -> None:

@@ -27,7 +27,6 @@ class EmbeddedWorker(Worker):
     quiet: bool = True
     logging: bool = False  # set up logging, as a worker of its own process does
     is_ready: threading.Event = field(init=False, default_factory=threading.Event)
-    _loop: Loop | None = field(init=False, default=None)
 
     def stop(self, timeout: float) -> None:
         """Take no more, and let what runs end within *timeout* seconds; `start` returns then."""
@@ -36,9 +35,9 @@ class EmbeddedWorker(Worker):
             if self._pool.runs_inline:
                 self._pool.stop()
 
-    def _make_loop(self) -> Loop:
-        self._loop = super()._make_loop()
-        return self._loop
+    def shut_down(self) -> None:
+        """Stop, and leave the program alone."""
+        self.stop(self.app.conf.worker_shutdown_timeout)
 
     @contextmanager
     def _signal_handlers(self, loop: Loop) -> Iterator[Any]:
@@ -54,6 +53,7 @@ class EmbeddedWorker(Worker):
 
     def _end(self) -> None:
         self._is_over = True
+        self._end_control()
         self._waker.close()
         self._release_pidfile()
         gc.unfreeze()  # the loop has frozen what was there: the program goes on
@@ -85,6 +85,9 @@ class DrainWorker(EmbeddedWorker):
     """Runs what is in the queues now, and what comes of it, in the thread that calls `start`."""
 
     loop_class = DrainLoop
+
+    def _start_control(self, loop: Loop) -> None:
+        """Answer nobody: it is here for a moment."""
 
     @property
     def ran(self) -> int:

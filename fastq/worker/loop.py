@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from fastq.exceptions import OperationalError
 from fastq.worker.elsewhere import Elsewhere
 from fastq.worker.followups import Followups
 from fastq.worker.heartbeat import Heartbeat
+from fastq.worker.orders import Order, Orders
 
 if TYPE_CHECKING:
     from fastq._core.consume import Gate
@@ -55,7 +56,8 @@ class Loop:
     the consumer's own store. *followups* holds back outcomes that are not whole yet. *lease* is how
     long claims last without a turn, in seconds. *duplicates* finds redelivered messages that need not
     run. *ends_lost*: what runs is ended when another worker has it. *max_retries* bounds how often in
-    a row the broker is tried (None: for ever).
+    a row the broker is tried (None: for ever). *recall* is called before the first claim, and before the
+    first one after the broker was away; it may raise `OperationalError`.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Loop:
         duplicates: Duplicates | None = None,
         ends_lost: bool = False,
         max_retries: int | None = None,
+        recall: Callable[[], None] | None = None,
     ) -> None:
         self._pool = pool
         self._open_consumer = open_consumer
@@ -86,6 +89,8 @@ class Loop:
         self._ends_lost = ends_lost
         self._full_window_turn = min(FULL_WINDOW_TURN, lease * PART_OF_LEASE)
         self._max_retries = max_retries
+        self._recall = recall
+        self._is_stale = recall is not None  # what others have said meanwhile is to be read up
         self._consumer: Consumer | None = None
         # Outcomes that did not take effect yet; they outlive a lost connection.
         self._outcomes: list[Outcome] = []
@@ -96,6 +101,7 @@ class Loop:
         self._suspects_running: set[int] = set()
         # Guards the consumer, and the lists above, against the heartbeat of an inline pool.
         self._lock = threading.Lock()
+        self._orders = Orders(waker)
         self._stop_at: float | None = None  # monotonic seconds; None: go on
         self._is_aborted = False
         self._failures = 0
@@ -123,6 +129,49 @@ class Loop:
     def running(self) -> list[tuple[Delivery, float]]:
         """What runs now, with the monotonic time of each start."""
         return self._pool.running()
+
+    # -- being told what to do ------------------------------------------------------
+
+    @property
+    def consumer(self) -> Consumer | None:
+        """What it takes messages by; for orders alone."""
+        return self._consumer
+
+    def order(self, action: Callable[[], object]) -> Order:
+        """Have *action* called in this loop's thread between two turns. May be called from any thread."""
+        return self._orders.give(action)
+
+    def drop_revoked(self) -> None:
+        """Settle what waits here and was revoked meanwhile. An order."""
+        refused = []
+        for delivery in self._withdraw():
+            outcome = self._gate.revoke(delivery)
+            if outcome is None:
+                self._kept.append(delivery)
+            else:
+                refused.append(outcome)
+        self._settle_soon(refused)
+
+    def give_back_but(self, queues: Container[str]) -> None:
+        """Return to the broker what waits here and came from none of *queues*. An order."""
+        for delivery in self._withdraw():
+            if delivery.queue not in queues and delivery.tag is not None:
+                self._outcomes.append(Outcome(delivery, Action.RETURN))
+            else:
+                self._kept.append(delivery)
+        self._unclaim()
+
+    def waiting(self) -> list[Delivery]:
+        """What is held here and does not run. From any thread: it may miss what is just moving."""
+        return [*self._pool.waiting(), *self._kept, *self._suspects]
+
+    def _withdraw(self) -> list[Delivery]:
+        """All that waits here and has not started, out of everybody's hands."""
+        waiting = [*self._take_back(), *self._kept, *self._suspects]
+        self._kept = []
+        self._suspects.clear()
+        self._suspects_running.difference_update(map(id, waiting))
+        return waiting
 
     # -- running ---------------------------------------------------------------------
 
@@ -154,6 +203,8 @@ class Loop:
         For the heartbeat's thread, while this loop's own is busy in a task.
         """
         with self._lock:
+            if self._orders:
+                self._orders.obey()
             self._return_stuck()
             self._collect()
             for job in self._followups.due(time.monotonic()):  # the pool is busy, maybe for an hour
@@ -186,6 +237,8 @@ class Loop:
 
     def _turn(self) -> list[Delivery]:
         """Commit what has ended, and bring what may run now; nothing while the broker is away."""
+        if self._orders:
+            self._orders.obey()
         self._collect()
         patience = self._patience()
         room = self._room()
@@ -195,6 +248,9 @@ class Loop:
             patience = self._patience()
             room = self._room()
         try:
+            if self._is_stale and self._recall is not None:
+                self._recall()
+                self._is_stale = False
             # With no room it has waited already, and has cleared a waker that may have said "stop".
             deliveries = self._exchange(room, patience if room else 0.0)
         except OperationalError as exc:
@@ -432,6 +488,7 @@ class Loop:
         what = "The broker is away" if exc.is_passing else "The broker refuses this worker"
         log("%s: %s. Trying again in %.1f s; running tasks go on.", what, exc, pause)
         self._state.reconnects += 1
+        self._is_stale = self._recall is not None
         until = time.monotonic() + pause
         while (left := until - time.monotonic()) > 0 and not self._is_aborted:
             if self._stop_at is not None and time.monotonic() >= self._stop_at:

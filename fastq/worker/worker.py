@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,6 +34,7 @@ from fastq.worker.nodes import expand_path, node_name
 from fastq.worker.pools.base import NewChild, Pool, PoolOptions
 from fastq.worker.pools.table import DEFAULT_CONCURRENCY, open_pool
 from fastq.worker.rates import rate_limits
+from fastq.worker.revocations import Revocations
 from fastq.worker.state import WorkerState
 from fastq.worker.stopping import SignalHandlers
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from fastq.app.base import FastQ
     from fastq.backends.base import Backend
     from fastq.brokers.base import Consumer
+    from fastq.worker.autoscale import Autoscaler
+    from fastq.worker.remote.pidbox import Pidbox
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +79,8 @@ class Worker:
     max_memory_per_child: int | None = None  # KiB
     purge: bool = False
     include: Sequence[str] = ()
+    autoscale: tuple[int, int] | None = None  # most and fewest tasks at once
+    statedb: str | None = None  # file that keeps what was revoked
     beat: bool = False  # send periodic tasks too
     schedule_filename: str | None = None  # of the beat's scheduler
     scheduler: Any = None  # the beat's
@@ -89,6 +95,14 @@ class Worker:
     _is_over: bool = field(init=False, default=False)
     _held_pidfile: PidFile | None = field(init=False, default=None)
     _beat: Any = field(init=False, default=None)
+    events: Any = field(init=False, default=None)  # what sends events, for remote control
+    autoscaler: Autoscaler | None = field(init=False, default=None)
+    _paused: set[str] = field(init=False, default_factory=set)
+    _loop: Loop | None = field(init=False, default=None)
+    _gate: Gate = field(init=False)
+    _window: PrefetchWindow = field(init=False)
+    _revocations: Revocations = field(init=False)
+    _pidbox: Pidbox | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.hostname = node_name(self.hostname)
@@ -179,7 +193,10 @@ class Worker:
             if self.beat:
                 self._start_beat()
             self._pool.start()
-            loop = self._make_loop()
+            loop = self._loop = self._make_loop()
+            self._revocations = self._make_revocations(loop)
+            if self.app.conf.worker_enable_remote_control:
+                self._start_control(loop)
             with self._signal_handlers(loop) as handlers:
                 if self.on_started is not None:
                     self.on_started()
@@ -221,8 +238,71 @@ class Worker:
         self._beat = EmbeddedService(self.app, **options)
         self._beat.start()
 
+    def _make_revocations(self, loop: Loop) -> Revocations:
+        conf = self.app.conf
+        file = self.statedb or conf.worker_state_db
+        path = None if file is None else expand_path(file, self.hostname)
+        found = Revocations(self._gate, loop, conf.control_revoke_expires, path, self.app.clock)
+        found.load()
+        return found
+
+    def _recall(self) -> None:
+        """Read what the broker keeps for its workers; before the first claim, and after it was away."""
+        broker = self.app.read_broker
+        self._revocations.recall(broker)
+        paused = set(broker.paused(self.queue_names))
+        if paused != self._paused:
+            self._paused = paused
+            self._consume()
+
+    def _start_control(self, loop: Loop) -> None:
+        from fastq.worker.remote.node import Node  # for workers that answer
+        from fastq.worker.remote.pidbox import Pidbox
+
+        self._pidbox = Pidbox(Node(self, loop, self._pool, self._gate, self._window, self._revocations))
+        self._pidbox.start()
+
+    def _end_control(self) -> None:
+        if self._pidbox is not None:
+            self._pidbox.stop()
+            self._revocations.save()
+
+    # -- what remote control has done; but for `shut_down` in the loop's thread ------------------
+
+    def shut_down(self) -> None:
+        """Stop as a TERM does. From any thread."""
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def resize(self, concurrency: int) -> None:
+        """Run so many tasks at once. Raises `PoolRefused`."""
+        self._pool.resize(concurrency)
+        self._window.resize(concurrency)
+        self.concurrency = concurrency
+
+    def consume(self, queues: Sequence[str]) -> None:
+        """Consume *queues*, but for those that are paused."""
+        self.queue_names = list(queues)
+        self._paused = set(self.app.read_broker.paused(self.queue_names))
+        self._consume()
+
+    def pause(self, queue: str, is_paused: bool) -> None:
+        """Take nothing from *queue*, or take again."""
+        if is_paused:
+            self._paused.add(queue)
+        else:
+            self._paused.discard(queue)
+        self._consume()
+
+    def _consume(self) -> None:
+        assert self._loop is not None and self._loop.consumer is not None
+        queues = [name for name in self.queue_names if name not in self._paused]
+        self._loop.consumer.consume(queues)
+        self._loop.give_back_but(queues)
+        logger.info("Consuming from %s", ", ".join(queues) or "no queue")
+
     def _end(self) -> None:
         self._is_over = True
+        self._end_control()
         if self._beat is not None:
             self._beat.stop()
         self.app.close()
@@ -244,16 +324,18 @@ class Worker:
         # A result that was sent is not here any more to be looked at.
         dedupes = conf.worker_deduplicate_successful_tasks and not (backend and backend.sends_replies)
         rates = rate_limits({} if conf.worker_disable_rate_limits else self.app.tasks)
+        self._gate = Gate(self.app, tracer, dict(rates))
+        self._window = PrefetchWindow(
+            self.concurrency or 1,
+            # A window of one message for each slot: none is taken before a slot is free.
+            1 if conf.worker_disable_prefetch else conf.worker_prefetch_multiplier,
+        )
         return self.loop_class(
             self._pool,
             lambda: self._open_consumer(backend if shares_store else None, last),
             waker=self._waker,
-            gate=Gate(self.app, tracer, dict(rates)),
-            window=PrefetchWindow(
-                self.concurrency or 1,
-                # A window of one message for each slot: none is taken before a slot is free.
-                1 if conf.worker_disable_prefetch else conf.worker_prefetch_multiplier,
-            ),
+            gate=self._gate,
+            window=self._window,
             # Where one store does not hold all, what follows goes first (D5).
             elsewhere=Elsewhere(
                 broker if broker is not self.app.read_broker or (backend and not shares_store) else None,
@@ -265,6 +347,7 @@ class Worker:
             duplicates=Duplicates(self.app, backend) if backend and dedupes else None,
             ends_lost=conf.worker_cancel_long_running_tasks_on_connection_loss,
             max_retries=(conf.broker_connection_max_retries or None) if conf.broker_connection_retry else 0,
+            recall=self._recall,
         )
 
     def _open_consumer(self, backend: Backend | None, last: LastResults | None) -> Consumer:

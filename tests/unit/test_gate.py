@@ -71,7 +71,7 @@ def test_an_expired_message_is_revoked(gate):
 
 
 def test_a_revoked_message_does_not_run(gate):
-    gate.revoked.add("id-1")
+    gate.revoked["id-1"] = float("inf")
     _, [outcome] = judge(gate, delivery())
     assert outcome.state == "REVOKED"
 
@@ -164,7 +164,7 @@ def test_signals_tell_of_what_was_received_and_revoked(gate):
     signals.task_revoked.connect(revoked)
     try:
         judge(gate, delivery())
-        gate.revoked.add("id-1")
+        gate.revoked["id-1"] = float("inf")
         judge(gate, delivery())
     finally:
         signals.task_received.disconnect(received)

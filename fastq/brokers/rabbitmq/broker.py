@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from fastq._core.amqp_encoder import FrameEncoder
 from fastq._core.message import Message
 from fastq.brokers.base import Broker, BrokerOptions, Consumer, DeadMessage, QueueInfo, TaskPlace
-from fastq.brokers.rabbitmq import dead
+from fastq.brokers.rabbitmq import dead, notes
 from fastq.brokers.rabbitmq.addresses import Outgoing, to_address
 from fastq.brokers.rabbitmq.connector import Connector
 from fastq.brokers.rabbitmq.endpoint import parse_endpoint
@@ -95,6 +95,23 @@ class RabbitMQBroker(Broker):
 
         heartbeat = self.endpoint._replace(heartbeat=self.options.heartbeat)
         return RabbitMQListener(Connector(heartbeat), queue, waker)
+
+    def revoke(self, records: Mapping[str, float]) -> None:
+        """Append to a stream, confirmed."""
+        self._run(lambda sender, left: notes.revoke(sender.connection, records, left))
+
+    def revoked(self) -> dict[str, float]:
+        """Read the stream from its beginning to its end."""
+        return self._run(lambda sender, left: notes.revoked(sender.connection, left))
+
+    def pause(self, queue: str, is_paused: bool) -> None:
+        """Declare or delete an empty queue that says so."""
+        self._run(lambda sender, left: notes.pause(sender.connection, queue, is_paused, left))
+
+    def paused(self, queues: Iterable[str]) -> frozenset[str]:
+        """Ask for each whether the queue that says so exists."""
+        names = list(queues)
+        return self._run(lambda sender, left: notes.paused(sender.connection, names, left))
 
     def queues(self, names: Iterable[str] = ()) -> list[QueueInfo]:
         """Ask for each of *names*, and those of the dead: RabbitMQ does not tell which others there are."""

@@ -129,6 +129,15 @@ class RabbitMQConsumer(Consumer):
             self._disconnect()
             raise
 
+    def consume(self, queues: Sequence[str]) -> None:
+        """Cancel the consumers of other queues; those of new ones begin with the next turn that has room."""
+        self._queues = list(queues)
+        if self._connection is None:
+            return
+        with self._guarded() as connection:
+            self._declare()
+            self._cancel(connection, [tag for tag, queue in self._consumed.items() if queue not in queues])
+
     def mark_started(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Send those that do not bear their count yet to the tails of their queues."""
         moved = [each for each in deliveries if each.tag in self._flagged]

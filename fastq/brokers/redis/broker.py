@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from fastq._core.message import Message
@@ -118,6 +118,35 @@ class RedisBroker(Broker):
         from fastq.brokers.redis.listening import RedisListener
 
         return RedisListener(self._servers, self.layout, queue, waker)
+
+    def revoke(self, records: Mapping[str, float]) -> None:
+        """Add to a sorted set."""
+        self.run(lambda connection, left: inspection.revoke(connection, self.layout, records, left))
+
+    def revoked(self) -> dict[str, float]:
+        """Read the sorted set."""
+        return self.run(lambda connection, left: inspection.revoked(connection, self.layout, left))
+
+    def pause(self, queue: str, is_paused: bool) -> None:
+        """Add to a set, or remove from it."""
+        command = "SADD" if is_paused else "SREM"
+        self.run(
+            lambda connection, left: connection.call(
+                command, keys.paused(self.layout.prefix), queue, timeout=left
+            )
+        )
+
+    def paused(self, queues: Iterable[str]) -> frozenset[str]:
+        """Read the set."""
+        key = keys.paused(self.layout.prefix)
+        members = self.run(lambda connection, left: connection.call("SMEMBERS", key, timeout=left))
+        return frozenset(queues) & {member.decode() for member in members}
+
+    def delayed(self, queues: Iterable[str], limit: int) -> list[tuple[float, Message]]:
+        """Read the schedules, the first of each."""
+        return self.run(
+            lambda connection, left: inspection.delayed(connection, self.layout, queues, limit, left)
+        )
 
     def schedule_store(self, name: str) -> RedisScheduleStore:
         """Two scripts: one to look, one to send what is due."""

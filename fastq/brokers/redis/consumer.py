@@ -92,6 +92,7 @@ class RedisConsumer(Consumer):
         self._rotates = options.transport_options.get("queue_order_strategy", "round_robin") == "round_robin"
         if options.transport_options.get("queue_order_strategy") == "sorted":
             self._queues.sort()
+        self._known = self._queues  # with those behind them that were consumed before
         self._publications = publications
         declared = [options.queue(name) for name in queues]
         self._bindings = bindings_of(declared)
@@ -148,6 +149,28 @@ class RedisConsumer(Consumer):
                 self._disconnect()
                 raise
         return list(deliveries)
+
+    def consume(self, queues: Sequence[str]) -> None:
+        """Let the turns of this epoch claim from other lists; it keeps the claims of the queues before."""
+        declared = [self._options.queue(name) for name in queues]
+        self._bindings |= bindings_of(declared)
+        self._private += [queue.name for queue in declared if queue.is_private]
+        if not self._is_registered:
+            self._queues = self._known = list(queues)
+            self._begin_epoch()
+            return
+        try:
+            connection = self._connection or self._connect()
+            self._adopt_posted(connection)
+            self._queues = list(queues)
+            self._known = [*queues, *(name for name in self._known if name not in queues)]
+            held = self._codec.unsettled
+            self._lay_out()
+            self._codec.unsettled.update(held)
+            self._introduce(connection)
+        except OperationalError:
+            self._disconnect()
+            raise
 
     def unclaim(self) -> None:
         """Return what was claimed ahead to the head of its queues."""
@@ -276,7 +299,7 @@ class RedisConsumer(Consumer):
             asked,
             self._next_id,
             waits,
-            self._turns % len(self._queues) if self._rotates else 0,
+            self._turns % max(len(self._queues), 1) if self._rotates else 0,
             time.time(),
         )
         self._turns += 1
@@ -431,11 +454,8 @@ class RedisConsumer(Consumer):
 
     def _begin_epoch(self) -> None:
         """Forget the last epoch and name a new one; it is registered with the next connection."""
-        layout = self._layout
         self._epoch = f"{self._worker}:{os.urandom(6).hex()}"
-        self._turn_key = keys.turn(layout.prefix, self._epoch)
-        self._own = [layout.queue_keys(queue, self._epoch) for queue in self._queues]
-        self._watched = {key for queue in self._own for key in (*queue.ready, queue.delayed)}
+        self._turn_key = keys.turn(self._layout.prefix, self._epoch)
         self._lease_ms = round(self._options.lease * 1000)
         self._is_registered = False
         self._is_quiet = False
@@ -446,6 +466,15 @@ class RedisConsumer(Consumer):
         self._due_at = math.inf
         self._is_told = False
         self._look_at = self._pause = 0.0
+        self._known = self._queues
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Name the keys of the queues, and make the codec that knows them."""
+        layout = self._layout
+        self._own = [layout.queue_keys(queue, self._epoch) for queue in self._known]
+        self._watched = {key for queue in self._own for key in (*queue.ready, queue.delayed)}
+        self._is_quiet = False
         stored: dict[str, Any] = {}
         if self._backend is not None:
             stored = {
@@ -463,6 +492,7 @@ class RedisConsumer(Consumer):
             layout.steps,
             layout.destination,
             max_redeliveries=self._options.max_redeliveries,
+            claimed=len(self._queues),
             **stored,
         )
 
@@ -505,26 +535,42 @@ class RedisConsumer(Consumer):
     def _register(self, connection: Connection) -> None:
         """Write down who this epoch is and how to restore its claims, and take the lease."""
         prefix = self._layout.prefix
-        known = {
-            "name": self._worker,
-            "queues": [self._restoring(queue) for queue in self._own],
-            "private": bindings.private_keys(self._layout, self._bindings, self._private),
-        }
         run_script(
             connection,
             "register.lua",
             [keys.leases(prefix), keys.workers(prefix), self._turn_key],
-            [self._epoch, self._lease_ms, json.dumps(known)],
+            [self._epoch, self._lease_ms, self._description()],
             self._patience,
         )
-        bindings.bind(connection, self._layout, self._bindings, self._private, self._epoch, self._patience)
-        # For people's lists alone: a user who may not write it can work all the same.
-        connection.call_many([["SADD", keys.queues(prefix), *self._queues]], self._patience)
+        self._introduce_queues(connection)
         self._is_registered = True
         self._is_quiet = False
         now = time.monotonic()
         self._renew_at = now + self._options.lease / 6
         self._restore_at = now
+
+    def _introduce(self, connection: Connection) -> None:
+        """Write down anew how to restore the claims of this epoch, which consumes other queues."""
+        key = keys.workers(self._layout.prefix)
+        connection.call("HSET", key, self._epoch, self._description(), timeout=self._patience)
+        self._introduce_queues(connection)
+
+    def _description(self) -> str:
+        """Who this epoch is and how to restore its claims."""
+        return json.dumps(
+            {
+                "name": self._worker,
+                "queues": [self._restoring(queue) for queue in self._own],
+                "private": bindings.private_keys(self._layout, self._bindings, self._private),
+            }
+        )
+
+    def _introduce_queues(self, connection: Connection) -> None:
+        bindings.bind(connection, self._layout, self._bindings, self._private, self._epoch, self._patience)
+        # For people's lists alone: a user who may not write it can work all the same.
+        if self._queues:
+            registry = keys.queues(self._layout.prefix)
+            connection.call_many([["SADD", registry, *self._queues]], self._patience)
 
     def _restoring(self, queue: Any) -> dict[str, Any]:
         """What restore.lua must know of *queue*: all its keys, so that it can serve workers of any layout."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -118,6 +119,45 @@ def _find_ready(
             start += len(page)
             count = _next_count(page)
     return None
+
+
+def delayed(
+    connection: Connection, layout: Layout, queues: Iterable[str], limit: int, timeout: float
+) -> list[tuple[float, Message]]:
+    """The messages that are due first, with their times."""
+    found: list[tuple[float, Message]] = []
+    for queue in queues:
+        key = keys.delayed(layout.prefix, queue)
+        reply = connection.call("ZRANGE", key, 0, limit - 1, "WITHSCORES", timeout=timeout)
+        pairs = reply if reply and isinstance(reply[0], list) else zip(reply[::2], reply[1::2], strict=True)
+        for member, score in pairs:
+            try:
+                message = decode_envelope(member.partition(b":")[2])
+            except DecodeError:  # shown when it is due, and dies
+                continue
+            message.queue = queue
+            found.append((float(score), message))
+    return sorted(found, key=lambda each: each[0])[:limit]
+
+
+def revoke(connection: Connection, layout: Layout, records: Mapping[str, float], timeout: float) -> None:
+    """Add to the set, and drop from it what has run out."""
+    key = keys.revoked(layout.prefix)
+    commands: list[list[Argument]] = [["ZREMRANGEBYSCORE", key, "-inf", time.time()]]
+    pairs = list(records.items())
+    for start in range(0, len(pairs), PAGE):
+        page = [part for record, until in pairs[start : start + PAGE] for part in (repr(until), record)]
+        commands.append(["ZADD", key, *page])
+    for reply in connection.call_many(commands, timeout):
+        checked(reply)
+
+
+def revoked(connection: Connection, layout: Layout, timeout: float) -> dict[str, float]:
+    """What has not run out."""
+    key, now = keys.revoked(layout.prefix), time.time()
+    reply = connection.call("ZRANGEBYSCORE", key, now, "+inf", "WITHSCORES", timeout=timeout)
+    pairs = reply if reply and isinstance(reply[0], list) else zip(reply[::2], reply[1::2], strict=True)
+    return {record.decode(): float(until) for record, until in pairs}
 
 
 def _find_delayed(

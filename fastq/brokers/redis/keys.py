@@ -78,6 +78,16 @@ def heard(prefix: str, queue: str, tag: str) -> str:
     return f"{prefix}fastq:{{{queue}}}:heard:{tag}"
 
 
+def revoked(prefix: str) -> str:
+    """Sorted set of the ids of revoked tasks by the unix time in seconds until which they are."""
+    return f"{prefix}fastq:revoked"
+
+
+def paused(prefix: str) -> str:
+    """Set of the names of paused queues."""
+    return f"{prefix}fastq:paused"
+
+
 def beat_lease(prefix: str, app: str) -> str:
     """The lease of the beats of an application: ``<holder> <renewals>``."""
     return f"{prefix}fastq:beat:{{{app}}}:lease"

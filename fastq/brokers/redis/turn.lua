@@ -5,7 +5,8 @@
 -- ARGV  1 epoch  2 count of queues  3 count of steps  4 prefix of result keys  5 ms a SUCCESS is kept ('': always)
 --       then the suffix of claim ids of each step ('' or ':3'), then
 --       turn number, lease in ms to renew ('0': leave it), room, first claim id,
---       1 if the caller will wait for more, number of the queue to begin with (from 0),
+--       1 if the caller will wait for more, number of the queue to begin with (from 0), from how many queues,
+--       the first ones, messages are claimed,
 --       then records, each a letter and its fields:
 --         R n (task id, document)*n          store and announce results
 --         G task id, ms it is kept, '1' for a SUCCESS, document       the same, unless a SUCCESS is stored
@@ -30,7 +31,7 @@ local result_prefix, ttl = ARGV[4], ARGV[5]
 local at = 5 + steps
 local number, lease = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
 local room, id = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-local waits, rotation = ARGV[at + 5] == '1', tonumber(ARGV[at + 6])
+local waits, rotation, claimed = ARGV[at + 5] == '1', tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
 
 local last = redis.call('HMGET', KEYS[2], 'done', 'fence')
 if not last[1] then return {0} end
@@ -140,7 +141,7 @@ function apply.S(i)
   return i + 2
 end
 
-local record = at + 7
+local record = at + 8
 while record <= #ARGV do record = apply[ARGV[record]](record + 1) end
 redis.call('HSET', KEYS[2], 'done', number)
 
@@ -186,8 +187,8 @@ end
 
 for step = 0, steps - 1 do
   local suffix = ARGV[6 + step]
-  for turn = 0, queues - 1 do
-    local queue = (turn + rotation) % queues
+  for turn = 0, claimed - 1 do
+    local queue = (turn + rotation) % claimed
     local list = list_of(queue, step)
     if room > 0 and length(list) > 0 then
       local taken = redis.call('RPOP', list, room)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,36 @@ class SQLiteBroker(Broker):
         from fastq.brokers.sqlite.listening import SQLiteListener
 
         return SQLiteListener(self.path, queue, waker)
+
+    def revoke(self, records: Mapping[str, float]) -> None:
+        with self._store.writing() as db:
+            db.execute(SQL["forget_revoked"], (time.time(),))
+            db.executemany(SQL["revoke"], list(records.items()))
+
+    def revoked(self) -> dict[str, float]:
+        with self._store.lent() as db:
+            return dict(db.execute(SQL["revoked"], (time.time(),)).fetchall())
+
+    def pause(self, queue: str, is_paused: bool) -> None:
+        with self._store.writing() as db:
+            db.execute(SQL["pause" if is_paused else "resume"], (queue,))
+
+    def paused(self, queues: Iterable[str]) -> frozenset[str]:
+        with self._store.lent() as db:
+            return frozenset(queues) & {queue for (queue,) in db.execute(SQL["paused"])}
+
+    def delayed(self, queues: Iterable[str], limit: int) -> list[tuple[float, Message]]:
+        found = []
+        with self._store.lent() as db:
+            for queue in queues:
+                for due, envelope in db.execute(SQL["delayed"], (queue, limit)):
+                    try:
+                        message = decode_envelope(envelope)
+                    except DecodeError:  # shown when it is due, and dies
+                        continue
+                    message.queue = queue
+                    found.append((due, message))
+        return sorted(found, key=lambda each: each[0])[:limit]
 
     def schedule_store(self, name: str) -> SQLiteScheduleStore:
         from fastq.brokers.sqlite.schedule_store import SQLiteScheduleStore  # for beats

@@ -115,6 +115,15 @@ class SQLiteConsumer(Consumer):
         self._leases_count_from = 0.0  # monotonic
         self._tell_at = 0.0  # monotonic: no burial before, because what goes before it has failed
 
+    def consume(self, queues: Sequence[str]) -> None:
+        self._queues = list(queues)
+        self._look = SQL["look"].format(queues=", ".join("?" * len(self._queues)))
+        declared = [self._options.queue(name) for name in queues]
+        self._bindings |= bindings_of(declared)
+        self._private |= {queue.name for queue in declared if queue.is_private}
+        self._is_bound = not self._bindings
+        self._version = -1  # look at the file, whatever it was found to hold before
+
     # ---- one turn ----
 
     def turn(self, outcomes: Sequence[Outcome], room: int, timeout: float) -> list[Delivery]:

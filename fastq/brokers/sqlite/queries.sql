@@ -4,7 +4,7 @@
 
 -- name: is_created
 -- The newest table: an older file gets what it lacks.
-SELECT 1 FROM sqlite_master WHERE name = 'fastq_chains'
+SELECT 1 FROM sqlite_master WHERE name = 'fastq_paused'
 
 -- name: schema_version
 SELECT value FROM fastq_counters WHERE name = 'schema'
@@ -150,6 +150,37 @@ SELECT DISTINCT queue FROM fastq_bindings WHERE worker = ?
 -- name: unbind
 -- (worker id)
 DELETE FROM fastq_bindings WHERE worker = ?
+
+-- ---- what is revoked and paused (broker.py) ----
+
+-- name: revoke
+-- (record, expires)
+INSERT INTO fastq_revoked (record, expires) VALUES (?, ?)
+ON CONFLICT DO UPDATE SET expires = max(expires, excluded.expires)
+
+-- name: forget_revoked
+-- (now)
+DELETE FROM fastq_revoked WHERE expires <= ?
+
+-- name: revoked
+-- (now)
+SELECT record, expires FROM fastq_revoked WHERE expires > ?
+
+-- name: pause
+-- (queue)
+INSERT OR IGNORE INTO fastq_paused VALUES (?)
+
+-- name: resume
+-- (queue)
+DELETE FROM fastq_paused WHERE queue = ?
+
+-- name: paused
+SELECT queue FROM fastq_paused
+
+-- name: delayed
+-- (queue, limit)
+SELECT d.due, m.envelope FROM fastq_delayed AS d JOIN fastq_messages AS m USING (id)
+WHERE m.queue = ? ORDER BY d.due, d.id LIMIT ?
 
 -- ---- looking and clearing up (broker.py) ----
 

@@ -111,6 +111,15 @@ CREATE TABLE IF NOT EXISTS fastq_bindings (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS fastq_bindings_worker ON fastq_bindings (worker) WHERE worker IS NOT NULL;
 
+-- The ids of tasks that must not start.
+CREATE TABLE IF NOT EXISTS fastq_revoked (
+    record TEXT PRIMARY KEY,
+    expires REAL NOT NULL              -- unix seconds
+) WITHOUT ROWID;
+
+-- The queues that workers take nothing from.
+CREATE TABLE IF NOT EXISTS fastq_paused (queue TEXT PRIMARY KEY) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS fastq_counters (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL

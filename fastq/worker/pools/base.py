@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 # The codec imports it with the first message that is read: here that would be in every child anew.
 import orjson  # noqa: F401
 
+from fastq.exceptions import PoolRefused
+
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Outcome
+    from fastq._core.trace import Tracer
     from fastq.wakeup import Waker
 
 
@@ -94,8 +99,68 @@ class Pool(ABC):
     def take_back(self) -> list[Delivery]:
         """Withdraw every delivery that has not started yet; they will not run here."""
 
+    @abstractmethod
+    def waiting(self) -> list[Delivery]:
+        """What was submitted and has not started, as far as it can be told. From any thread."""
+
     def end(self, deliveries: Sequence[Delivery]) -> None:  # noqa: B027  (most pools can end no task)
         """End these, which run and whose outcome no longer matters."""
+
+    # -- what remote control asks; `processes` and `info` from any thread, the others from the loop's ----
+
+    def pid_of(self, delivery: Delivery) -> int:
+        """The process that runs *delivery*."""
+        return os.getpid()
+
+    def processes(self) -> list[int]:
+        """The processes that run tasks."""
+        return [os.getpid()]
+
+    def info(self) -> dict[str, Any]:
+        """What Celery's ``inspect stats`` shows of a pool (docs/PROTOCOL.md §7.4)."""
+        options = self.options
+        return {
+            "implementation": f"{type(self).__module__}:{type(self).__name__}",
+            "max-concurrency": options.concurrency,
+            "processes": self.processes(),
+            "max-tasks-per-child": options.max_tasks_per_child or "N/A",
+            "put-guarded-by-semaphore": False,
+            "timeouts": [options.soft_time_limit or 0, options.time_limit or 0],
+        }
+
+    def terminate(self, delivery: Delivery, reason: str) -> None:
+        """End *delivery*, which runs, and no other; its outcome is that of a revoked task.
+
+        Raises `PoolRefused` if this pool has no way to do so; does nothing if it has just ended.
+        """
+        raise PoolRefused(f"the {self.name} pool can't end a task that runs")
+
+    def resize(self, concurrency: int) -> None:
+        """Run so many tasks at once from now on; what runs is left to end. Raises `PoolRefused`."""
+        self.options = replace(self.options, concurrency=concurrency)
+
+    def restart(self) -> None:
+        """Replace every process when its task has ended. Raises `PoolRefused`."""
+        raise PoolRefused(f"the {self.name} pool has no processes to replace: restart the worker (HUP)")
+
+    def set_limits(self, task: str, hard: float | None, soft: float | None) -> None:
+        """Let runs of *task* that start from now on have these limits, in seconds. Raises `PoolRefused`."""
+        if hard is not None and not self.keeps_hard_limits:
+            raise PoolRefused(f"the {self.name} pool can't keep a hard time limit")
+        if soft is not None and not self.keeps_soft_limits:
+            raise PoolRefused(f"the {self.name} pool can't keep a soft time limit")
+        self.app.tasks[task].time_limit = hard
+        self.app.tasks[task].soft_time_limit = soft
+        for tracer in self.tracers():
+            tracer.forget_plans()
+
+    @abstractmethod
+    def tracers(self) -> list[Tracer]:
+        """What runs its tasks in this process."""
+
+    def start_thread(self, run: Callable[[], None], name: str) -> None:
+        """Run *run* in a thread that goes on whatever the tasks do."""
+        threading.Thread(target=run, name=name, daemon=True).start()
 
     @abstractmethod
     def stop(self, *, force: bool = False) -> None:

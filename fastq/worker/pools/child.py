@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing import current_process
 from time import monotonic
 from types import FrameType
@@ -19,7 +19,7 @@ from fastq._core.board import Board, die_with_parent
 from fastq._core.limits import SignalTimer
 from fastq._core.message import Delivery, message_from_tuple
 from fastq.worker.pools.coroutines import CoroutineRunner
-from fastq.worker.pools.frames import FrameDecoder, encode
+from fastq.worker.pools.frames import LIMITS, FrameDecoder, encode
 from fastq.worker.pools.tracing import exited, make_tracer
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Child:
     """The child's side. *sock* is its end of the socketpair, *row* its row of the board."""
 
     def __init__(self, app: Any, options: PoolOptions, board: Board, row: int, sock: socket.socket) -> None:
+        self._app = app
         self._options = options
         self._board = board
         self._row = row
@@ -61,11 +62,18 @@ class Child:
         self._tracer.disarm = timer.disarm
         self._tracer.run_coroutine = CoroutineRunner(timer.suspend).run
 
-    def batches(self) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
+    def batches(self) -> Iterator[tuple[int, Any]]:
         """What comes from the parent, until it closes its end."""
         self._sock.sendall(encode((READY, None)))
         while data := self._sock.recv(READ_BYTES):
             yield from self._decoder.feed(data)
+
+    def set_limits(self, limits: Mapping[str, tuple[float | None, float | None]]) -> None:
+        """Have the runs of these tasks keep other limits than the tasks say."""
+        for name, (hard, soft) in limits.items():
+            task = self._app.tasks[name]
+            task.time_limit, task.soft_time_limit = hard, soft
+        self._tracer.forget_plans()
 
     def run(self, first: int, items: list[tuple[Any, ...]]) -> bool:
         """Run the deliveries that still are ours; False when this child is to be replaced."""
@@ -124,7 +132,9 @@ def run_child(
         signals.worker_process_init.send(sender=None)
         child = Child(app, options, board, row, sock)
         for first, items in child.batches():
-            if not child.run(first, items):
+            if first == LIMITS:
+                child.set_limits(items)
+            elif not child.run(first, items):
                 break
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)

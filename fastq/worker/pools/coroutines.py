@@ -79,6 +79,10 @@ class CoroutineRunner:
         timer = None if seconds is None else loop.call_later(seconds, job.interrupt, SoftTimeLimitExceeded())
         try:
             return loop.run_until_complete(task)
+        except BaseException:
+            if not task.done():
+                self.close()  # an exception from outside has hit the event loop: what it runs must not go on
+            raise
         finally:
             if timer is not None:
                 timer.cancel()

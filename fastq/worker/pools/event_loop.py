@@ -20,6 +20,7 @@ from fastq.worker.pools.tracing import exited, make_tracer
 
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Outcome
+    from fastq._core.trace import Tracer
     from fastq.wakeup import Waker
 
 
@@ -44,6 +45,7 @@ class AsyncioPool(Pool):
         self._keys = count()
         # Whoever removes an entry decides its outcome: the coroutine, its hard limit, or a forced stop.
         self._running: dict[int, tuple[Delivery, float]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}  # by the same keys
         self._mailbox = Mailbox(waker)
 
     def main(self, loop: Callable[[], None]) -> Callable[[], None]:
@@ -93,6 +95,24 @@ class AsyncioPool(Pool):
         except IndexError:
             return taken + self._threads.take_back()
 
+    def waiting(self) -> list[Delivery]:
+        return list(self._waiting) + self._threads.waiting()
+
+    def tracers(self) -> list[Tracer]:
+        return [self._tracer, *self._threads.tracers()]
+
+    def terminate(self, delivery: Delivery, reason: str) -> None:
+        """Cancel its coroutine, or raise `EndOfTask` in its thread."""
+        if not self._tracer.is_async(delivery):
+            self._threads.terminate(delivery, reason)
+        elif self._loop is not None:
+            self._loop.call_soon_threadsafe(self._cancel, delivery, reason)
+
+    def resize(self, concurrency: int) -> None:
+        super().resize(concurrency)
+        self._threads.resize(concurrency)
+        self._call_spawn()
+
     def stop(self, *, force: bool = False) -> None:
         """End the threads; *force* abandons coroutines too. `run` cancels those when it ends."""
         if force:
@@ -125,7 +145,8 @@ class AsyncioPool(Pool):
             key = next(self._keys)
             self._running[key] = (delivery, monotonic())
             job = Interruptible(self._trace(delivery, key))
-            self._set_limits(job, job.start(self._loop), key, delivery)
+            task = self._tasks[key] = job.start(self._loop)
+            self._set_limits(job, task, key, delivery)
 
     def _set_limits(
         self, job: Interruptible[None], task: asyncio.Task[None], key: int, delivery: Delivery
@@ -153,8 +174,17 @@ class AsyncioPool(Pool):
             self._end(key, self._tracer.timed_out(self._running[key][0], seconds))
             task.cancel()
 
+    def _cancel(self, delivery: Delivery, reason: str) -> None:
+        for key, run in self._running.items():
+            if run[0] is delivery:
+                task = self._tasks[key]
+                self._end(key, self._tracer.revoked(delivery, reason))
+                task.cancel()
+                return
+
     def _end(self, key: int, outcome: Outcome) -> None:
         """Give *outcome* to the loop unless another was given, and begin what waits."""
+        self._tasks.pop(key, None)
         if self._running.pop(key, None) is not None:
             self._mailbox.put(outcome)
             if self._waiting:

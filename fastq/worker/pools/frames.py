@@ -17,6 +17,9 @@ HEADER = Struct("<I")
 # Version 2 writes no back references, whose bookkeeping costs more than they save here.
 MARSHAL_VERSION = 2
 
+# In place of a position: the value is a map of task name to (hard limit, soft limit).
+LIMITS = -1
+
 # The first byte of every pickle of protocol 2 and later; no tuple starts so in `marshal`.
 PICKLE_MARK = 0x80
 

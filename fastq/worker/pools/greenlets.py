@@ -19,10 +19,11 @@ from fastq.worker.pools.base import Pool, PoolOptions
 from fastq.worker.pools.coroutines import CoroutineLoop
 from fastq.worker.pools.mailbox import Mailbox
 from fastq.worker.pools.patch import check_patched
-from fastq.worker.pools.tracing import exited, make_tracer
+from fastq.worker.pools.tracing import EndOfTask, exited, make_tracer
 
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Outcome
+    from fastq._core.trace import Tracer
     from fastq.wakeup import Waker
 
 
@@ -50,6 +51,8 @@ class GeventPool(Pool):
         self._soft_limits: dict[Any, gevent.Timeout] = {}
         self._mailbox = Mailbox(waker)
         self._arrival: Any = None  # an async watcher of the hub's: something waits
+        self._ending: Any = None  # another: something is to end
+        self._doomed: deque[tuple[Delivery, str]] = deque()
         self._coroutines: CoroutineLoop | None = None  # made by the first `async def` task
 
     def main(self, loop: Callable[[], None]) -> Callable[[], None]:
@@ -60,10 +63,13 @@ class GeventPool(Pool):
         hub = gevent.get_hub()
         self._arrival = hub.loop.async_()
         self._arrival.start(self._spawn)
+        self._ending = hub.loop.async_()
+        self._ending.start(self._end_doomed)
         try:
             hub.threadpool.apply(loop)
         finally:
             self._arrival.close()
+            self._ending.close()
             if self._coroutines is not None:
                 self._coroutines.stop()
 
@@ -90,6 +96,25 @@ class GeventPool(Pool):
         except IndexError:
             return taken
 
+    def waiting(self) -> list[Delivery]:
+        return list(self._waiting)
+
+    def tracers(self) -> list[Tracer]:
+        return [self._tracer]
+
+    def terminate(self, delivery: Delivery, reason: str) -> None:
+        """Raise `EndOfTask` where its greenlet waits."""
+        self._doomed.append((delivery, reason))
+        self._ending.send()
+
+    def resize(self, concurrency: int) -> None:
+        super().resize(concurrency)
+        self._arrival.send()
+
+    def start_thread(self, run: Callable[[], None], name: str) -> None:
+        """A native thread, with a hub of its own."""
+        _start_native_thread(run)
+
     def stop(self, *, force: bool = False) -> None:
         """Abandon the greenlets that still run, if *force*; they end with the process."""
         if force:
@@ -104,6 +129,14 @@ class GeventPool(Pool):
         for _ in range(min(self.options.concurrency - self._workers, len(self._waiting))):
             self._workers += 1
             gevent.spawn(self._work)
+
+    def _end_doomed(self) -> None:
+        """End what is to end. Called by the hub, while each greenlet waits in what it runs."""
+        while self._doomed:
+            delivery, reason = self._doomed.popleft()
+            for greenlet, run in list(self._running.items()):
+                if run[0] is delivery:
+                    greenlet.throw(EndOfTask(reason))
 
     def _work(self) -> None:
         """Run what waits, until nothing does."""
@@ -155,12 +188,13 @@ class GeventPool(Pool):
                 try:
                     ended.wait()
                     return call.result()
-                except (SoftTimeLimitExceeded, gevent.Timeout) as exc:
+                except (SoftTimeLimitExceeded, gevent.Timeout, EndOfTask) as exc:
                     if ended.is_set():
                         raise  # the coroutine let it pass
-                    call.interrupt(exc)
-                    if isinstance(exc, gevent.Timeout):
-                        raise  # a hard limit: no more waiting
+                    # SystemExit would end the event loop that serves the others.
+                    call.interrupt(asyncio.CancelledError() if isinstance(exc, EndOfTask) else exc)
+                    if not isinstance(exc, SoftTimeLimitExceeded):
+                        raise  # a hard limit, or revoked: no more waiting
         finally:
             call.forget()
             wake.close()

@@ -8,11 +8,11 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fastq.worker.pools.frames import FrameDecoder, encode
+from fastq.worker.pools.frames import LIMITS, FrameDecoder, encode
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fastq._core.board import Board
     from fastq._core.message import Delivery
@@ -40,6 +40,8 @@ class ChildHandle:
         self.is_late = False  # it was killed for not saying so in time
         self.is_leaving = False  # it starts nothing more
         self.is_unwanted = False  # it was killed because nobody needs what it ran
+        self.revoked: str | None = None  # why the task for which it was killed was to end
+        self.given_in_all = 0  # deliveries
         self.overran: float | None = None  # the hard limit (seconds) for which it was killed
         self.hard_limit: tuple[int, float | None] = (-1, None)  # of the delivery at this position, in seconds
         self._end = 0  # the position that the next delivery gets
@@ -60,9 +62,20 @@ class ChildHandle:
             assert delivery.message is not None
             items.append((delivery.message.to_tuple(), tag, delivery.queue, delivery.redelivered))
         self._end = first + len(items)
+        self.given_in_all += len(items)
         self._given_at = monotonic()
         self._unsent.append(memoryview(encode((first, items))))
         self.flush()
+
+    def tell_limits(self, limits: Mapping[str, tuple[float | None, float | None]]) -> None:
+        """Let the tasks that it starts from now on have these hard and soft limits, by name."""
+        self._unsent.append(memoryview(encode((LIMITS, dict(limits)))))
+        self.flush()
+
+    def unstarted(self) -> list[Delivery]:
+        """What waits here. From any thread."""
+        first = self.board.next(self.row)
+        return [delivery for position, delivery in list(self.given.items()) if position >= first]
 
     def withdraw(self) -> list[Delivery]:
         """Take back what has not started; it will not run there."""

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from fastq._core.message import Delivery, Outcome, outcome_from_tuple
-from fastq.exceptions import FastQError
+from fastq.exceptions import FastQError, PoolRefused
 from fastq.worker.pools.base import Pool, PoolOptions
 from fastq.worker.pools.child import LEAVING, READY
 from fastq.worker.pools.handle import STALLED_AFTER, ChildHandle
@@ -21,6 +21,7 @@ from fastq.worker.pools.template import Template
 from fastq.worker.pools.tracing import make_tracer
 
 if TYPE_CHECKING:
+    from fastq._core.trace import Tracer
     from fastq.wakeup import Waker
     from fastq.worker.pools.launcher import Launcher
 
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 # little enough to be taken back or run soon.
 BATCH_SECONDS = 0.005
 BATCH_MOST = 64
+
+# How many children a pool may grow to, if it does not begin with more: 128 bytes of memory for each.
+GROWS_TO = 256
 
 # What a delivery costs a child beside the task itself, seconds.
 OVERHEAD = 20e-6
@@ -68,10 +72,11 @@ class PreforkPool(Pool):
         self._children: list[ChildHandle] = []
         self._selector = selectors.DefaultSelector()  # of what the children, and the launcher, have to say
         # A child that leaves holds its row until it has ended, while its successor works.
-        rows = 2 * options.concurrency
-        self._free_rows = list(range(rows))
+        rows = 2 * max(options.concurrency, GROWS_TO)
+        self._free_rows = list(range(rows - 1, -1, -1))  # the lowest first: children are named by them
         self._runtime = BATCH_SECONDS  # seconds that a delivery takes, smoothed
         self._launcher = self._make_launcher(rows)
+        self._limits: dict[str, tuple[float | None, float | None]] = {}  # set since, for children to come
         self._failed_starts = 0
         self._launch_at = 0.0  # monotonic: no new child before
         self._is_stopping = False
@@ -140,6 +145,73 @@ class PreforkPool(Pool):
         taken += self._backlog
         self._backlog.clear()
         return taken
+
+    def waiting(self) -> list[Delivery]:
+        unstarted = [delivery for child in self._children[:] for delivery in child.unstarted()]
+        return unstarted + list(self._backlog)
+
+    def pid_of(self, delivery: Delivery) -> int:
+        for child in self._children[:]:
+            running = child.running()
+            if running is not None and running[0] is delivery:
+                return child.pid
+        return super().pid_of(delivery)
+
+    def processes(self) -> list[int]:
+        return [child.pid for child in self._children[:]]
+
+    def tracers(self) -> list[Tracer]:
+        return [self._tracer]
+
+    def info(self) -> dict[str, Any]:
+        children = self._children[:]
+        given = [child.given_in_all for child in children]
+        total = sum(given)
+        return super().info() | {
+            "writes": {
+                "total": total,
+                "avg": f"{total / len(given) if given else 0:.2f}",
+                "all": ", ".join(f"{count / total if total else 0:.2f}" for count in given),
+                "raw": ", ".join(map(str, given)),
+                "strategy": "fair",
+                "inqueues": {"total": len(children), "active": sum(bool(child.given) for child in children)},
+            }
+        }
+
+    def terminate(self, delivery: Delivery, reason: str) -> None:
+        for child in self._children:
+            running = child.running()
+            if running is not None and running[0] is delivery and self._hold_and_kill(child):
+                child.revoked = reason
+
+    def resize(self, concurrency: int) -> None:
+        if 2 * concurrency > self._launcher.board.rows:
+            most = self._launcher.board.rows // 2
+            raise PoolRefused(f"the pool can grow to {most} processes: start the worker with more")
+        super().resize(concurrency)
+        # Those first that have least to do.
+        surplus = max(0, -self._lacking())
+        staying = [child for child in self._children if not child.is_leaving]
+        for child in sorted(staying, key=lambda child: len(child.given))[:surplus]:
+            self._dismiss(child)
+        self._replace()
+
+    def restart(self) -> None:
+        for child in [child for child in self._children if not child.is_leaving]:
+            self._dismiss(child)
+
+    def _dismiss(self, child: ChildHandle) -> None:
+        """Let *child* leave when what it runs has ended."""
+        child.is_leaving = True
+        self._backlog.extendleft(reversed(child.withdraw()))
+        _hang_up(child)
+
+    def set_limits(self, task: str, hard: float | None, soft: float | None) -> None:
+        super().set_limits(task, hard, soft)
+        self._limits[task] = (hard, soft)
+        for child in self._children:
+            child.tell_limits({task: (hard, soft)})
+            self._watch_writes(child)
 
     def end(self, deliveries: Sequence[Delivery]) -> None:
         for child in self._children:
@@ -317,6 +389,8 @@ class PreforkPool(Pool):
             theirs.close()
         ours.setblocking(False)
         child = ChildHandle(pid, row, ours, self._launcher.board)
+        if self._limits:
+            child.tell_limits(self._limits)
         self._children.append(child)
         self._selector.register(ours, selectors.EVENT_READ, child)
         if child.pidfd is not None:
@@ -358,6 +432,8 @@ class PreforkPool(Pool):
         """The outcome of what a child ran when it died."""
         if child.overran is not None:
             return self._tracer.timed_out(delivery, child.overran)
+        if child.revoked is not None:
+            return self._tracer.revoked(delivery, child.revoked)
         if self._is_stopping or child.is_unwanted:
             return self._tracer.interrupted(delivery)
         message = delivery.message
@@ -375,7 +451,7 @@ class PreforkPool(Pool):
             timeout = self.options.proc_alive_timeout
             return f"took more than worker_proc_alive_timeout={timeout:g} s and was killed"
         cause = ended.describe()
-        if ended.signal == signal.SIGKILL and child.overran is None:
+        if ended.signal == signal.SIGKILL and child.overran is None and child.revoked is None:
             cause += ", so perhaps the system ran out of memory"
         return cause
 

@@ -9,13 +9,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from fastq._core.limits import SignalTimer
-from fastq.exceptions import ImproperlyConfigured
+from fastq._core.request import current_request
+from fastq.exceptions import ImproperlyConfigured, PoolRefused
 from fastq.worker.pools.base import Pool, PoolOptions
 from fastq.worker.pools.coroutines import CoroutineRunner
-from fastq.worker.pools.tracing import exited, make_tracer
+from fastq.worker.pools.tracing import EndOfTask, exited, make_tracer
 
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Outcome
+    from fastq._core.trace import Tracer
     from fastq.wakeup import Waker
 
 
@@ -38,12 +40,13 @@ class SoloPool(Pool):
         self._current: tuple[Delivery, float] | None = None  # and the monotonic time of its start
         self._done: list[Outcome] = []
         self._is_stopped = False
+        self._timer: SignalTimer | None = None
         self._coroutines: CoroutineRunner | None = None  # in the main thread, where soft limits are kept
 
     def start(self) -> None:
         """Take over SIGALRM for soft limits; only the main thread can."""
         if threading.current_thread() is threading.main_thread():
-            timer = SignalTimer()
+            self._timer = timer = SignalTimer()
             timer.install()
             self._tracer.arm = timer.arm
             self._tracer.disarm = timer.disarm
@@ -98,6 +101,31 @@ class SoloPool(Pool):
                 taken.append(self._waiting.popleft())
         except IndexError:
             return taken
+
+    def waiting(self) -> list[Delivery]:
+        return list(self._waiting)
+
+    def info(self) -> dict[str, Any]:
+        info = super().info()
+        return info | {"max-tasks-per-child": None, "put-guarded-by-semaphore": True, "timeouts": []}
+
+    def tracers(self) -> list[Tracer]:
+        return [self._tracer]
+
+    def terminate(self, delivery: Delivery, reason: str) -> None:
+        """Raise `EndOfTask` in the main thread, by a signal that interrupts what it waits for."""
+        if self._timer is None:
+            raise PoolRefused("the solo pool can end a task in the main thread alone")
+
+        def decide() -> EndOfTask | None:
+            # A task that has ended has no request any more, and its outcome stands.
+            is_running = self._current is not None and self._current[0] is delivery
+            return EndOfTask(reason) if is_running and current_request() is not None else None
+
+        self._timer.strike(decide)
+
+    def resize(self, concurrency: int) -> None:
+        raise PoolRefused("the solo pool runs one task at a time")
 
     def stop(self, *, force: bool = False) -> None:
         """End the batch after the current delivery; *force* can't end that one either."""

@@ -8,14 +8,15 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fastq._core.limits import ThreadLimits
+from fastq._core.limits import Strikes, ThreadLimits
 from fastq.worker.pools.base import Pool, PoolOptions
 from fastq.worker.pools.coroutines import CoroutineRunner
 from fastq.worker.pools.mailbox import Mailbox
-from fastq.worker.pools.tracing import exited, make_tracer
+from fastq.worker.pools.tracing import EndOfTask, exited, make_tracer
 
 if TYPE_CHECKING:
     from fastq._core.message import Delivery, Outcome
+    from fastq._core.trace import Tracer
     from fastq.wakeup import Waker
 
 
@@ -39,6 +40,7 @@ class ThreadsPool(Pool):
         self._unsettled = 0  # submitted, and neither taken back nor seen to end
         # By thread id. Whoever removes an entry decides its outcome: the thread, or a forced stop.
         self._running: dict[int, tuple[Delivery, float]] = {}
+        self._strikes = Strikes(EndOfTask)
         self._mailbox = Mailbox(waker)
 
     def start(self) -> None:
@@ -72,6 +74,36 @@ class ThreadsPool(Pool):
             self._unsettled -= len(taken)
             return taken
 
+    def waiting(self) -> list[Delivery]:
+        # A queue can't be looked into: take all out, and put it back in its order.
+        found: list[Delivery | None] = []
+        try:
+            while True:
+                found.append(self._queue.get_nowait())
+        except Empty:
+            for each in found:
+                self._queue.put(each)
+        return [each for each in found if each is not None]
+
+    def info(self) -> dict[str, Any]:
+        info = super().info()
+        return {name: info[name] for name in ("implementation", "max-concurrency", "processes")} | {
+            "threads": len(self._threads)
+        }
+
+    def tracers(self) -> list[Tracer]:
+        return [self._tracer]
+
+    def terminate(self, delivery: Delivery, reason: str) -> None:
+        """Raise `EndOfTask` in its thread, which a call of C's that blocks hears when it is back."""
+        self._strikes.strike(self._running, delivery)
+
+    def resize(self, concurrency: int) -> None:
+        super().resize(concurrency)
+        for _ in range(len(self._threads) - concurrency):
+            self._threads.pop()
+            self._queue.put(None)  # whichever comes to it first leaves
+
     def stop(self, *, force: bool = False) -> None:
         """End the threads; *force* abandons those that run a task, whose outcome then is "interrupted"."""
         for _ in self._threads:
@@ -95,13 +127,19 @@ class ThreadsPool(Pool):
     def _work_off(self) -> None:
         thread_id = threading.get_ident()
         running, get, run, put = self._running, self._queue.get, self._tracer.run, self._mailbox.put
+        end = self._strikes.end
         while (delivery := get()) is not None:
             running[thread_id] = (delivery, monotonic())
             try:
-                outcome = run(delivery)
-            except BaseException as exc:
+                try:
+                    outcome = run(delivery)
+                except BaseException as exc:
+                    outcome = exited(self._tracer, delivery, exc)
+                run_here = end(running)
+            except EndOfTask as exc:  # it ended at the very moment
                 outcome = exited(self._tracer, delivery, exc)
-            if running.pop(thread_id, None) is None:
+                run_here = end(running)
+            if run_here is None:
                 return  # a forced stop has abandoned this thread
             put(outcome)
 

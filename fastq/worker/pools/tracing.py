@@ -25,10 +25,20 @@ def make_tracer(app: Any, options: PoolOptions) -> Tracer:
     )
 
 
+class EndOfTask(SystemExit):
+    """Raised in a task that is to end because it was revoked. Not for `except Exception`."""
+
+    def __init__(self, reason: str = "terminated") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 def exited(tracer: Tracer, delivery: Delivery, exc: BaseException) -> Outcome:
     """The outcome of a task that raised SystemExit or its like, whether or not a process ends of it."""
     message = delivery.message
     assert message is not None
+    if isinstance(exc, EndOfTask):
+        return tracer.revoked(delivery, exc.reason)
     cause = f"{message.task}[{message.id}] raised {exc!r}"
     logger.error("WorkerLostError: %s", cause, exc_info=exc)
     return tracer.lost(delivery, cause, is_own_exit=True)
