@@ -72,5 +72,6 @@ cdef Message new_message(str task, str id, dict headers, dict properties, bytes 
                          str content_encoding, str queue, str exchange, str routing_key, priority, due)
 cdef int check_address(task, task_id) except -1
 cpdef str new_id()
+cdef Effects effects_of_part(tuple part)
 cpdef str part_name(str task_id, index)
 cpdef Message decode_envelope(bytes raw)

@@ -465,6 +465,13 @@ def effects_from_tuple(tuple fields) -> Effects:
     return effects
 
 
+cdef Effects effects_of_part(tuple part):
+    """The effects of the end of one part of a chord."""
+    cdef Effects effects = Effects.__new__(Effects)
+    effects.results, effects.parts, effects.chords, effects.extended, effects.groups = [], [part], [], [], []
+    return effects
+
+
 cpdef str part_name(str task_id, index):
     """How a chord knows one of its parts, whose *index* may be None (§5.4)."""
     return f"{task_id}:{'+inf' if index is None else index}"

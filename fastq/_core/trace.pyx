@@ -17,7 +17,9 @@ from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clockid_
 from fastq import signals, states
 from fastq._core.codec import json_dumps, json_loads
 from fastq._core.message import JOBS, upgrade_v1
-from fastq._core.message cimport ACK, BURY, REDELIVER, REQUEUE, Delivery, Message, Outcome
+from fastq._core.message cimport (
+    ACK, BURY, REDELIVER, REQUEUE, Delivery, Effects, Message, Outcome, effects_of_part,
+)
 from fastq._core.preview cimport preview
 from fastq._core.request cimport Context, enter, leave
 from fastq.exceptions import (
@@ -147,18 +149,36 @@ cdef bint _names_followers(dict embed) except -1:
     return False
 
 
-cdef bint _is_member(Context context) except -1:
-    """Whether the document must name a group or a parent."""
-    cdef Message message = context.message
-    return message.header("group") is not None or message.header("parent_id") is not None
-
-
-cdef bytes _success_json(Context context, value):
+cdef bytes _success_json(Context context, bytes value):
     """What `_document` writes for a plain success, in a third of the time: most documents are one."""
+    cdef bytes group_id = _field_json(b',"group_id":', context.message.header("group"))
+    cdef bytes parent_id = _field_json(b',"parent_id":', context.message.header("parent_id"))
     return b"".join((
-        b'{"status":"SUCCESS","result":', json_dumps(value), b',"traceback":null,"children":[],"date_done":"',
-        _utc_now(), b'","task_id":', json_dumps(context.id), b"}",
+        b'{"status":"SUCCESS","result":', value, b',"traceback":null,"children":[],"date_done":"',
+        _utc_now(), b'"', group_id, parent_id, b',"task_id":', json_dumps(context.id), b"}",
     ))
+
+
+cdef inline bytes _field_json(bytes name, value):
+    return b"" if value is None else name + <bytes> json_dumps(value)
+
+
+cdef bint _is_plain_part(Context context) except -1:
+    """Whether a run is a part of a chord, and nothing else follows its success."""
+    cdef dict embed = context.embed
+    if not embed.get("chord") or embed.get("chain") or embed.get("callbacks"):
+        return False
+    group_id = context.message.header("group")
+    # What was set by hand on a request counts.
+    return type(group_id) is str and group_id != "" and not vars(context)
+
+
+cdef Effects _part(Context context, bytes value):
+    """What `Follower.succeeded` finds for a plain part, in a fifth of the time."""
+    index = context.message.all_headers().get("group_index")
+    member = b"".join((b"[1,", json_dumps(context.id), b',"SUCCESS",', value, b"]"))
+    part = context.message.header("group"), context.id, index if type(index) is int else None, member
+    return effects_of_part(part)
 
 
 cdef bytes _last_second_text = b""
@@ -208,6 +228,7 @@ cdef class Tracer:
     cdef object loads        # (message) -> the decoded body, for all that is not plain JSON
     cdef object encoder      # (document) -> bytes; None: JSON
     cdef bint extended
+    cdef object counts_parts  # whether the results' store counts those of chords; None: not asked yet
     cdef bint logs_success   # read before each batch: to ask the logger takes longer than a no-op task
 
     def __init__(
@@ -419,7 +440,8 @@ cdef class Tracer:
     cdef Outcome _succeeded(self, Run run, value):
         cdef Context context = run.context
         cdef Outcome outcome
-        cdef bint is_plain
+        cdef bytes json = None
+        cdef bint is_plain = self.encoder is None and not self.extended
         task = run.plan.task
         after = None
         run.value = stored = value
@@ -428,11 +450,14 @@ cdef class Tracer:
             if type(value) not in PLAIN_TYPES:
                 stored = self.app.dump_result(value)
             if context.embed is not None:
-                after = self.follower.succeeded(context, stored)
+                if is_plain and _is_plain_part(context) and self._counts_parts():
+                    json = json_dumps(stored)
+                    after = None, _part(context, json)
+                else:
+                    after = self.follower.succeeded(context, stored)
             if not context.ignore_result:
-                is_plain = self.encoder is None and not self.extended
-                if is_plain and not context.children and not _is_member(context):
-                    outcome.result = _success_json(context, stored)
+                if is_plain and not context.children:
+                    outcome.result = _success_json(context, json_dumps(stored) if json is None else json)
                 else:
                     more = self._extended(run)
                     outcome.result = _document(self.encoder, context, "SUCCESS", stored, None, more)
@@ -454,6 +479,11 @@ cdef class Tracer:
             logger.info("Task %s[%s] succeeded in %.6fs: %s", task.name, context.id, outcome.runtime,
                         task.result_repr(value))
         return outcome
+
+    cdef bint _counts_parts(self) except -1:
+        if self.counts_parts is None:
+            self.counts_parts = self.follower.counts_parts()
+        return self.counts_parts
 
     cdef Outcome _caught(self, Run run, exc):
         """The outcome of a run that *exc* has ended before it returned; it may be tried again."""

@@ -256,12 +256,19 @@ cdef class TurnCodec:
         return 0
 
     cdef int _put_parts(self, str group_id, list parts, Outcome last) except -1:
-        _, is_ordered, ttl, group_ttl, claim, _ = self._chords
+        cdef Packer packer = self._packer
         cdef bytes key = self._chord_key(group_id)
-        self._put_all((b"C", key, is_ordered, ttl, group_ttl, claim, len(parts)))
-        for _, task_id, index, member in parts:
+        cdef bint is_ordered = self._chords[1] == b"1"
+        _, ordered, ttl, group_ttl, claim, _ = self._chords
+        self._put_all((b"C", key, ordered, ttl, group_ttl, claim, len(parts)))
+        for _, task_id, index, _ in parts:
             name = part_name(task_id, index)
-            self._put_all(("+inf" if index is None else index, name, member))
+            packer.put(name)
+        for _, _, index, member in parts:
+            if is_ordered:
+                packer.put("+inf" if index is None else index)
+            packer.put(member)
+        self._count += len(parts) * (3 if is_ordered else 2)
         self.lasts[key, name.encode()] = last
         return 0
 

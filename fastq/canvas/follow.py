@@ -41,6 +41,10 @@ class Follower:
 
     # -- after a run --------------------------------------------------------------------
 
+    def counts_parts(self) -> bool:
+        """Whether parts of chords can be counted; the tracer then does so itself for those it can."""
+        return self._app.backend is not None and self._app.backend.keeps_chords
+
     def succeeded(self, request: Context, value: Any) -> tuple[list[Message], Effects]:
         """The messages and effects that follow a run that returned *value*, as its document holds it.
 
@@ -145,7 +149,7 @@ class Follower:
             request.args, request.kwargs, request.embed = self._call(request.message)
         except (DecodeError, ContentDisallowed):
             # It may be a part of a chord, which its headers tell; the rest nobody can read.
-            if self._app.backend is not None and self._app.backend.keeps_chords and request.group:
+            if self.counts_parts() and request.group:
                 described = self._app.dump_exception(exc)
                 after.count(request.group, request.id, request.group_index, state, described)
         else:

@@ -46,6 +46,16 @@ def test_a_part_counts_once_however_often_it_is_told(harness: Harness) -> None:
     assert backend.parts(group) == [b"first", b"b"]
 
 
+def test_parts_that_were_counted_may_come_with_others(harness: Harness) -> None:
+    backend, group = harness.open_backend(), new_id()
+    backend.begin_chords([(group, 4)])
+    backend.count_parts([part(group, 1)])
+    again = [part(group, 0), part(group, 1, member=b"again"), part(group, 2), part(group, 2, member=b"again")]
+    assert backend.count_parts(again) == []
+    assert told(backend.count_parts([part(group, 1), part(group, 3)])) == [(group, "task-3:3")]
+    assert backend.parts(group) == [b"task-0", b"task-1", b"task-2", b"task-3"]
+
+
 def test_one_task_may_stand_in_two_places(harness: Harness) -> None:
     backend, group = harness.open_backend(), new_id()
     backend.begin_chords([(group, 2)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from reference.fixtures import fixture
 
 from fastq import FastQ
 from fastq._core.message import JOB_DONE, Action, Delivery, Message, Outcome
+from fastq._core.request import Context
 from fastq._core.trace import Tracer
 from fastq.canvas import chain, chord, group
 from fastq.exceptions import Ignore, ImproperlyConfigured, Reject
@@ -162,6 +164,32 @@ def test_a_part_of_a_chord_is_told_as_celery_writes_it(app: FastQ) -> None:
     outcome = run(app, "add", 1, 1, embed={"chord": sig("body")}, group="g", group_index=3)
     assert parts(outcome) == [("g", "id-1", 3, [1, "id-1", "SUCCESS", 2])]
     assert outcome.follow is None or outcome.follow == []
+
+
+@pytest.mark.parametrize(
+    "value", [None, 'ä"]', [1, {"a": [True]}], datetime(2026, 1, 2, tzinfo=timezone.utc)]
+)
+def test_the_tracer_counts_a_plain_part_as_the_follower_does(app: FastQ, value: Any) -> None:
+    app.task(name="give")(lambda: value)
+    headers = {"group": "g", "group_index": 3, "parent_id": "p"}
+    outcome = run(app, "give", embed={"chord": sig("body"), "errbacks": [sig("told")]}, **headers)
+    assert outcome.effects is not None and outcome.result is not None
+    message = outcome.delivery.message
+    assert message is not None
+    request = Context(app.tasks["give"], message, embed={"chord": sig("body")})
+    assert outcome.effects.to_tuple() == app.follower.succeeded(request, value)[1].to_tuple()
+    document = app.load_result(outcome.result)
+    assert list(document)[4:] == ["date_done", "group_id", "parent_id", "task_id"]
+    assert (document["result"], document["group_id"], document["parent_id"]) == (value, "g", "p")
+
+
+def test_a_part_is_counted_where_its_request_says(app: FastQ) -> None:
+    @app.task(name="moves", bind=True)
+    def moves(self: Any) -> None:
+        self.request.group = "other"
+
+    outcome = run(app, "moves", embed={"chord": sig("body")}, group="g", group_index=0)
+    assert parts(outcome) == [("other", "id-1", 0, [1, "id-1", "SUCCESS", None])]
 
 
 def test_a_part_counts_though_its_result_is_ignored(app: FastQ) -> None:

@@ -28,6 +28,38 @@ local function few_members(key, ordered, count)
   return bytes <= FEW_BYTES and members or nil
 end
 
+-- Count the parts of a chord, of whose names ARGV[first] is the first, and which stand *width* fields each behind
+-- these; returns how many were not counted before.
+local function count_parts(key, ordered, first, n)
+  local last, width = first + n - 1, ordered and 2 or 1
+  local add, fields = ordered and 'ZADD' or 'RPUSH', last + 1
+  local known, none_known = {}, true
+  for i = first, last, CHUNK do
+    local replies = redis.call('SMISMEMBER', key .. '.d', unpack(ARGV, i, math.min(i + CHUNK - 1, last)))
+    for offset, is_known in ipairs(replies) do
+      if is_known == 1 then
+        known[ARGV[i + offset - 1]] = true
+        none_known = false
+      end
+    end
+  end
+  local added = variadic('SADD', key .. '.d', ARGV, first, last)
+  if none_known and added == n then  -- as a rule
+    variadic(add, key .. '.j', ARGV, fields, fields + width * n - 1)
+    return added
+  end
+  local fresh = {}
+  for part = 0, n - 1 do
+    local name = ARGV[first + part]
+    if not known[name] then
+      known[name] = true
+      for field = fields + width * part, fields + width * part + width - 1 do fresh[#fresh + 1] = ARGV[field] end
+    end
+  end
+  variadic(add, key .. '.j', fresh)
+  return added
+end
+
 -- The handlers of records about chords, in *apply*: each gets the position of its first field and returns that of the
 -- next record, and J whether it has ended the chord. What is complete goes to *reply*.
 local function add_chord_records(apply, reply)
@@ -55,28 +87,21 @@ local function add_chord_records(apply, reply)
   end
 
   -- C key, '1' if ordered, ms it is kept, the same for what describes the group, ms of the claim,
-  --   n, (index, TASK:INDEX, member)*n     its parts have ended
+  --   n, (TASK:INDEX)*n, then n times index and member, or if not ordered the member     its parts have ended
   function apply.C(i)
-    local key, ordered, ttl, claim = ARGV[i], ARGV[i + 1] == '1', ARGV[i + 2], ARGV[i + 4]
-    local last_field = i + 5 + 3 * tonumber(ARGV[i + 5])
-    local owner = redis.call('GET', key .. '.c')
-    if owner == 'done' then return last_field + 1 end
-    local fresh = {}
-    for field = i + 6, last_field, 3 do
-      if redis.call('SADD', key .. '.d', ARGV[field + 1]) == 1 then
-        if ordered then fresh[#fresh + 1] = ARGV[field] end
-        fresh[#fresh + 1] = ARGV[field + 2]
-      end
-    end
-    variadic(ordered and 'ZADD' or 'RPUSH', key .. '.j', fresh)
-    keep(ttl, key .. '.j', key .. '.t', key .. '.s', key .. '.d')
+    local key, ordered, ttl, claim, n = ARGV[i], ARGV[i + 1] == '1', ARGV[i + 2], ARGV[i + 4], tonumber(ARGV[i + 5])
+    local after = i + 6 + (ordered and 3 or 2) * n
+    local owner, size, more = unpack(redis.call('MGET', key .. '.c', key .. '.s', key .. '.t'))
+    if owner == 'done' then return after end
+    local fresh = count_parts(key, ordered, i + 6, n)
+    keep(ttl, key .. '.j', key .. '.s', key .. '.d')
+    if more then keep(ttl, key .. '.t') end
     keep(ARGV[i + 3], key)
-    local size = redis.call('GET', key .. '.s')
     local count = redis.call(ordered and 'ZCARD' or 'LLEN', key .. '.j')
-    if not size or count < tonumber(size) + tonumber(redis.call('GET', key .. '.t') or 0) then return last_field + 1 end
-    local name = ARGV[last_field - 1]
+    if not size or count < tonumber(size) + tonumber(more or 0) then return after end
+    local name = ARGV[i + 5 + n]
     local is_taken = owner and owner ~= OURS .. name
-    if is_taken and (#fresh > 0 or string.sub(owner, 1, #OURS) == OURS) then return last_field + 1 end
+    if is_taken and (fresh > 0 or string.sub(owner, 1, #OURS) == OURS) then return after end
     local told = {key, name, is_taken and 1 or 0, false}
     if not is_taken then
       redis.call('SET', key .. '.c', OURS .. name, 'PX', claim)
@@ -89,7 +114,7 @@ local function add_chord_records(apply, reply)
     completed[key] = true
     reply[#reply + 1] = -1
     reply[#reply + 1] = told
-    return last_field + 1
+    return after
   end
 
   -- I fields to pass over, n, key*n        pass over what belongs to the last part of a chord that is not joined yet

@@ -40,15 +40,17 @@ class ChordKeeping(NamedTuple):
 
     def counted(self, parts: Iterable[Part]) -> list[Argument]:
         """The records that count *parts*: one for each chord."""
-        groups: dict[str, list[Argument]] = {}
+        groups: dict[str, list[Part]] = {}
         for part in parts:
-            score = "+inf" if part.position is None else part.position
-            name = part_name(part.task_id, part.position)
-            groups.setdefault(part.group_id, []).extend((score, name, part.member))
+            groups.setdefault(part.group_id, []).append(part)
         arguments: list[Argument] = []
-        for group_id, fields in groups.items():
+        for group_id, ended in groups.items():
             arguments += [b"C", self.key(group_id), self.is_ordered, self.ttl, self.group_ttl, self.claim]
-            arguments += [len(fields) // 3, *fields]
+            arguments += [len(ended), *(part_name(part.task_id, part.position) for part in ended)]
+            for part in ended:
+                if self.is_ordered == b"1":
+                    arguments.append("+inf" if part.position is None else part.position)
+                arguments.append(part.member)
         return arguments
 
     def ended(self, group_id: str) -> list[Argument]:

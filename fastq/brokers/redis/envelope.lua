@@ -18,11 +18,14 @@ end
 -- Lua can't unpack more than 8,000 values at once.
 local CHUNK = 1000
 
--- call(command, key, values[1], values[2], ...) in chunks
-local function variadic(command, key, values)
-  for i = 1, #values, CHUNK do
-    redis.call(command, key, unpack(values, i, math.min(i + CHUNK - 1, #values)))
+-- call(command, key, values[first], ..., values[last]) in chunks: by default of all values; the sum of the replies
+local function variadic(command, key, values, first, last)
+  local sum = 0
+  last = last or #values
+  for i = first or 1, last, CHUNK do
+    sum = sum + redis.call(command, key, unpack(values, i, math.min(i + CHUNK - 1, last)))
   end
+  return sum
 end
 
 -- A full Redis refuses a script's first write if it may need memory, and allows all that follow a harmless
