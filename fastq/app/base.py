@@ -767,7 +767,7 @@ class FastQ:
 
     def close(self) -> None:
         """Close every connection and forget the app."""
-        for part in (self._broker, self._read_broker, self._backend):
+        for part in (self._schedule, self._broker, self._read_broker, self._backend):
             if part is not None:
                 part.close()
         if self._executor is not None:

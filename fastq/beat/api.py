@@ -69,6 +69,12 @@ class Schedule:
     def _place(self) -> Place:
         return open_place(self._app)
 
+    def close(self) -> None:
+        """Close what was opened for the schedule alone; it is opened again when needed."""
+        if "_place" in self.__dict__:
+            self._place.close()
+            del self._place
+
     def list(self) -> list[EntryInfo]:
         """All entries by name: of the code, added ones, and those that other programs' beats have run."""
         kept = self._place.store.read()

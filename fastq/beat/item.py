@@ -14,6 +14,7 @@ from fastq.beat.definition import describe
 from fastq.beat.entry import BeatLazyFunc, ScheduleEntry
 from fastq.beat.plan import Ripe, base_after_step, is_polled, moment, next_due, ripe
 from fastq.beat.state import State
+from fastq.schedules import crontab
 
 logger = logging.getLogger("fastq.beat")
 
@@ -56,6 +57,7 @@ class Item:
         self.name = str(entry.name)
         self.is_polled = is_polled(entry.schedule)
         self.may_overlap = entry.overlap == "allow"
+        self._latest = _starting_deadline(entry)
         self.serial = 0  # of the place in its beat's heap that counts
         self.due: float | None = None  # when the next run is due; None: it is only to be looked at
         self._base = state.due  # from when it is reckoned
@@ -103,8 +105,11 @@ class Item:
             return Ripe(None, [] if self.due is None else [self.due])
         missed_until = max(at.missed_until, at.now - LATEST)
         found = ripe(self.entry.schedule, self._base, at.now, missed_until, self.entry.catch_up)
-        sent = takewhile(lambda due: due <= missed_until or due + self.jitter(due) <= at.now, found.dues)
-        return Ripe(found.dropped, list(sent))
+        sent = list(
+            takewhile(lambda due: due <= missed_until or due + self.jitter(due) <= at.now, found.dues)
+        )
+        too_late = [due for due in sent if due + self.jitter(due) < at.now - self._latest]
+        return Ripe(too_late[-1] if too_late else found.dropped, sent[len(too_late) :])
 
     # -- runs -----------------------------------------------------------------------------
 
@@ -199,3 +204,9 @@ class Item:
         is_missed = self.due <= max(at.missed_until, at.now - LATEST)
         is_alone = planned.state.next_due is None or planned.state.next_due > at.now
         return planned if is_alone and not is_missed else None
+
+
+def _starting_deadline(entry: ScheduleEntry) -> float:
+    """Seconds after which a run is no longer made up for: a crontab's by ``beat_cron_starting_deadline``."""
+    seconds = entry.app.conf.beat_cron_starting_deadline if isinstance(entry.schedule, crontab) else None
+    return math.inf if seconds is None else float(seconds)

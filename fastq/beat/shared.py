@@ -297,7 +297,8 @@ class SharedScheduler(Scheduler):
 
 def check_results(app: Any, entry: ScheduleEntry) -> None:
     """Refuse an entry that does not overlap where nobody can tell when its task has ended."""
-    if entry.overlap != "allow" and app.backend is None:
+    if entry.overlap != "allow" and (app.backend is None or app.backend.sends_replies):
         raise ImproperlyConfigured(
-            f"overlap={entry.overlap!r} needs a result_backend, to know when a run has ended"
+            f"overlap={entry.overlap!r} needs a result_backend that every beat can read, to know when a run "
+            "has ended"
         )

@@ -169,6 +169,9 @@ class Broker(ABC):
     # Whether it has a `schedule_store`.
     keeps_schedules: ClassVar[bool] = False
 
+    # Whether what it keeps is there for the threads of this process alone.
+    is_private: ClassVar[bool] = False
+
     def __init__(self, url: str, options: BrokerOptions) -> None:
         self.url = url
         self.options = options

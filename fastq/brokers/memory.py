@@ -35,6 +35,7 @@ class MemoryBroker(Broker):
     """Keeps messages in this process."""
 
     keeps_schedules = True
+    is_private = True
 
     def __init__(self, url: str, options: BrokerOptions) -> None:
         super().__init__(url, options)

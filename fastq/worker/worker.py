@@ -234,8 +234,12 @@ class Worker:
     def _start_beat(self) -> None:
         from fastq.beat.embedded import EmbeddedService  # for workers that have one
 
-        options = {"schedule_filename": self.schedule_filename, "scheduler_cls": self.scheduler}
-        self._beat = EmbeddedService(self.app, **options)
+        self._beat = EmbeddedService(
+            self.app,
+            schedule_filename=self.schedule_filename,
+            scheduler_cls=self.scheduler,
+            thread=self.app.broker.is_private,
+        )
         self._beat.start()
 
     def _make_revocations(self, loop: Loop) -> Revocations:

@@ -109,6 +109,14 @@ def test_what_is_wrong_is_said_in_one_line(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_a_beat_on_a_memory_broker_reaches_its_worker(project: Project, pool: str) -> None:
+    with WorkerProcess(project, "-b", "memory://", "-B", "-P", pool, "-c", "1") as worker:
+        wait_until(lambda: len(project.lines("notes")) >= 3, "three runs")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+
+
 @pytest.mark.parametrize("pool", ["prefork", "solo", "gevent"])
 def test_a_worker_with_a_beat_runs_what_it_sends(project: Project, pool: str) -> None:
     with WorkerProcess(project, "-B", "-P", pool, "-c", "1", "-s", "schedule") as worker:

@@ -12,7 +12,7 @@ from fastq._core.codec import json_dumps, json_loads
 from fastq._core.message import new_id
 from fastq.beat import SharedScheduler, leadership, shared, store_clock
 from fastq.beat.api import UnknownEntry
-from fastq.beat.entry import BeatLazyFunc
+from fastq.beat.entry import BeatLazyFunc, ScheduleEntry
 from fastq.beat.state import State, state_from
 from fastq.brokers import memory_schedules
 from fastq.brokers.base import Broker
@@ -370,6 +370,20 @@ def test_a_short_absence_misses_nothing(beats):
     assert beats.count() == {"a": 14}
 
 
+@pytest.mark.parametrize(("deadline", "made_up"), [(None, 10), (185, 3), (5, 0)])
+def test_runs_of_a_crontab_that_are_too_late_are_not_made_up_for(beats, deadline, made_up):
+    crontabs = {"task": "tasks.note", "schedule": crontab("*/1"), "args": ("a",), "catch_up": "all"}
+    intervals = {"task": "tasks.note", "schedule": 60, "args": ("b",), "catch_up": "all"}
+    beats.start({"a": crontabs, "b": intervals}, beat_cron_starting_deadline=deadline).close()
+    beats.beats.clear()
+    beats.time.pass_(610)
+    beats.start({"a": crontabs, "b": intervals}, beat_cron_starting_deadline=deadline)
+    assert beats.count() == ({"a": made_up, "b": 10} if made_up else {"b": 10})
+    assert beats.states()["a"].due == START + 600
+    beats.run(51)
+    assert beats.count() == {"a": 1, "b": 1}
+
+
 def test_many_missed_runs_come_in_portions(beats):
     entries = {"a": {"task": "tasks.note", "schedule": 1, "args": ("a",), "catch_up": "all"}}
     beats.start(entries).close()
@@ -505,6 +519,15 @@ def test_without_results_nobody_can_tell(beats, caplog):
     assert "overlap='skip' needs a result_backend" in caplog.text
     beats.run(11)
     assert beats.sent() == []
+
+
+def test_results_that_come_as_replies_tell_no_beat():
+    pytest.importorskip("fastq._core.amqp")
+    app = FastQ("proj", broker="amqp://", backend="rpc://", set_as_current=False)
+    entry = ScheduleEntry("a", "tasks.note", schedule=schedule(10), overlap="queue", app=app)
+    with pytest.raises(ImproperlyConfigured, match="that every beat can read"):
+        shared.check_results(app, entry)
+    app.close()
 
 
 def test_a_result_store_that_is_away_delays_nobody(beats, monkeypatch, caplog):
