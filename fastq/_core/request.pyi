@@ -2,6 +2,8 @@ from typing import Any, final
 
 from fastq._core.message import Effects, Message
 
+RETURNED: str
+
 @final
 class Context:
     task_object: Any

@@ -14,6 +14,10 @@ DEFAULTS = {
 }
 # Headers of the protocol; every other one is the user's (docs/PROTOCOL.md §1.2).
 PROTOCOL_HEADERS = frozenset(DEFAULTS) | {"id", "retries", "ignore_result", "compression", "redelivered"}
+# Header of a message that a worker had and gave back before it ran, where the broker does not show it: when,
+# in unix seconds.
+RETURNED = "fastq-returned"
+HIDDEN_HEADERS = PROTOCOL_HEADERS | {RETURNED}
 
 # Celery gives the two parts of the header timelimit by names of their own too.
 LIMITS = {"time_limit": 0, "soft_time_limit": 1}
@@ -60,7 +64,7 @@ cdef class Context:
         """The user's own headers."""
         if self.message is None:
             return None
-        return {key: value for key, value in self.message.headers.items() if key not in PROTOCOL_HEADERS}
+        return {key: value for key, value in self.message.headers.items() if key not in HIDDEN_HEADERS}
 
     @property
     def properties(self):
@@ -86,7 +90,7 @@ cdef class Context:
             "exchange": self.message.exchange,
             "routing_key": self.message.routing_key,
             "priority": self.message.priority,
-            "redelivered": self.redelivered > 0,
+            "redelivered": self.redelivered > 0 or RETURNED in self.message.headers,
         }
         return info | {"is_eager": True} if self.is_eager else info
 

@@ -132,6 +132,13 @@ class Consumer(ABC):
         new claims, in place of running them twice.
         """
 
+    def has_idle_peers(self, running: int) -> bool:
+        """Whether another worker could run at once what this one gives back, all but *running* deliveries.
+
+        True where that is not known, and giving back costs next to nothing.
+        """
+        return True
+
     def unclaim(self) -> None:  # noqa: B027  (most consumers have nothing to do here)
         """Give back what this consumer claimed ahead of need, and has not returned from `turn` yet."""
 

@@ -448,8 +448,17 @@ class Loop:
         if elapsed < STUCK_AFTER or len(running) < self._window.concurrency or not self._window.is_adaptive:
             return
         self._window.stretch(elapsed)
-        self._hand_back(self._take_back())
-        self._unclaim()
+        if self._has_idle_peers(len(running)):
+            self._hand_back(self._take_back())
+            self._unclaim()
+
+    def _has_idle_peers(self, running: int) -> bool:
+        assert self._consumer is not None
+        try:
+            return self._consumer.has_idle_peers(running)
+        except OperationalError as exc:
+            self._back_off(exc)
+            return False
 
     def _unclaim(self) -> None:
         assert self._consumer is not None
@@ -466,7 +475,7 @@ class Loop:
         return unstarted
 
     def _hand_back(self, unstarted: list[Delivery]) -> None:
-        """Return deliveries that did not start to the head of their queues."""
+        """Return deliveries that did not start to their queues."""
         unstarted = [*unstarted, *self._kept, *self._suspects]
         self._suspects.clear()
         self._suspects_running.difference_update(map(id, unstarted))

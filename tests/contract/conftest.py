@@ -118,7 +118,6 @@ def rabbitmq_harness(request: pytest.FixtureRequest) -> Harness:
         crosses_processes=True,
         searches=False,
         reaches_heads=False,
-        hides_returns=False,
         leases=False,
         commits=False,
         rises=True,

@@ -33,10 +33,9 @@ class Harness:
     bytes. *crosses_processes* says whether other processes can open it.
 
     What an AMQP server can't do: *searches*, look into its queues, so it neither finds a
-    message nor knows who holds it; *reaches_heads*, put a message that was changed to the
-    head of its queue; *hides_returns*, take one back without showing that; *leases* are
-    its connections, whose end is not a matter of time. Its priorities rise, and it brings
-    messages by itself, *lag* seconds after they are there.
+    message nor knows who holds it; *reaches_heads*, put a message that was changed, or had not
+    started, to the head of its queue; *leases* are its connections, whose end is not a matter of
+    time. Its priorities rise, and it brings messages by itself, *lag* seconds after they are there.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class Harness:
         crosses_processes: bool,
         searches: bool = True,
         reaches_heads: bool = True,
-        hides_returns: bool = True,
         leases: bool = True,
         commits: bool = True,
         rises: bool = False,
@@ -61,7 +59,6 @@ class Harness:
         self.crosses_processes = crosses_processes
         self.searches = searches
         self.reaches_heads = reaches_heads
-        self.hides_returns = hides_returns
         self.leases = leases
         self.commits = commits
         self.rises = rises

@@ -12,8 +12,10 @@ import pytest
 from servers import RabbitServer
 
 from fastq._core.message import Action, Message, Outcome, new_id
+from fastq._core.request import RETURNED, Context
 from fastq.app.base import FastQ
 from fastq.brokers.base import BrokerOptions, Consumer
+from fastq.brokers.rabbitmq import queue_watch
 from fastq.brokers.rabbitmq.broker import RabbitMQBroker
 from fastq.brokers.rabbitmq.connection import connect
 from fastq.brokers.rabbitmq.endpoint import parse_endpoint
@@ -332,12 +334,65 @@ def test_what_waits_for_a_stuck_task_goes_to_another_worker(
     broker = make()
     broker.publish([message(queue) for _ in range(200)])
     stuck = broker.consumer([queue], "stuck@h", waker)
-    take(stuck, 100)  # and as many again have come unasked
+    held = take(stuck, 100)  # and as many again have come unasked
     other = broker.consumer([queue], "other@h", waker)
     assert other.turn((), 100, 0.3) == []
     stuck.unclaim()
-    assert len(take(other, 100)) == 100
+    stuck.turn([Outcome(each, Action.RETURN) for each in held[1:]], 0, 0.0)
+    got = take(other, 199)
+    assert {each.redelivered for each in got} == {0}  # none of them needs to run by itself
+    assert all(Context(None, each.message).delivery_info["redelivered"] for each in got)  # but all say so
     stuck.close()
+    other.close()
+
+
+def test_whether_another_worker_is_idle_is_known(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_watch, "PEERS_SECONDS", 0.0)
+    broker = make()
+    broker.publish([message(queue) for _ in range(9)])
+    stuck, other = (broker.consumer([queue], name, waker) for name in ("stuck@h", "other@h"))
+    take(stuck, 4)
+    assert not stuck.has_idle_peers(1)  # there is no other
+    take(other, 2)
+    assert not stuck.has_idle_peers(1)  # three messages wait, and it does not take them
+    take(other, 3)
+    assert other.turn((), 1, 0.1) == []
+    assert stuck.has_idle_peers(1)
+    stuck.unclaim()
+    assert stuck.has_idle_peers(1)  # for the three that have not started
+    assert not stuck.has_idle_peers(4)
+    stuck.close()
+    other.close()
+
+
+def test_a_worker_that_dies_giving_back_leaves_copies_that_say_so(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = make()
+    broker.publish([message(queue) for _ in range(5)])
+    dies: Any = broker.consumer([queue], "dies@h", waker)
+    held = take(dies, 5)
+    monkeypatch.setattr(dies, "_ack", lambda deliveries: None)
+    dies.turn([Outcome(each, Action.RETURN) for each in held], 0, 0.0)
+    dies._connection.abandon()
+    other = broker.consumer([queue], "other@h", waker)
+    got = take(other, 10)
+    assert len({each.message.id for each in got}) == 5
+    assert all(each.redelivered or RETURNED in each.message.headers for each in got)
+    other.close()
+
+
+def test_a_clean_stop_leaves_nothing_that_must_run_by_itself(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker
+) -> None:
+    broker = make()
+    broker.publish([message(queue) for _ in range(200)])
+    leaves = broker.consumer([queue], "leaves@h", waker)
+    leaves.close(take(leaves, 100))
+    other = broker.consumer([queue], "other@h", waker)
+    assert {each.redelivered for each in take(other, 200)} == {0}
     other.close()
 
 

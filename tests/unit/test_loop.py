@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 import pytest
 
@@ -55,6 +56,9 @@ class FakeConsumer:
 
     def adopt(self, running):
         self.adopted = [delivery.tag for delivery in running]
+
+    def has_idle_peers(self, running):
+        return True
 
     def unclaim(self):
         pass
@@ -304,6 +308,24 @@ def test_a_lost_redelivered_message_keeps_no_slot(app):
     run_loop(app, consumer, pool)
     assert consumer.started == [[1], [2]]
     assert [outcome.delivery.tag for outcome in consumer.settled()] == [2]
+
+
+@pytest.mark.parametrize("has_idle_peers", [True, False])
+def test_what_waits_behind_a_long_task_goes_back_if_another_worker_could_run_it(app, has_idle_peers):
+    class Stuck(FakePool):
+        def running(self):
+            return [(long, time.monotonic() - 1.0)]
+
+    long, waiting = delivery(1), delivery(2)
+    consumer, pool = FakeConsumer([]), Stuck()
+    consumer.has_idle_peers = lambda running: has_idle_peers and running == 1
+    pool.waiting, pool.held = [waiting], {"id-2"}
+    loop = make_loop(app, consumer, pool, multiplier="auto")
+    loop._consumer = consumer
+    loop.beat()
+    loop._waker.close()
+    returned = [each.delivery for each in consumer.settled() if each.action == Action.RETURN]
+    assert (returned, pool.waiting) == (([waiting], []) if has_idle_peers else ([], [waiting]))
 
 
 def test_what_the_gate_stops_is_settled_without_running(app):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq._core.amqp_encoder import FrameEncoder
 from fastq._core.message import Message
+from fastq._core.request import RETURNED
 from fastq.brokers.rabbitmq.delays import delayed_address
 from fastq.exceptions import EncodeError
 
@@ -89,6 +90,16 @@ def carried(way: Outgoing) -> Outgoing:
         return to_dead_set(bare, queue, reason)
 
 
+def count_of(header: object) -> int:
+    """The count that a header holds; 0 for anything else."""
+    return header if type(header) is int and header > 0 else 0
+
+
+def seconds_of(header: object) -> float:
+    """The time that a header holds; 0.0 for anything else."""
+    return header if type(header) is float else 0.0
+
+
 def without_ours(headers: dict[str, Any]) -> dict[str, Any]:
     """*headers* without those that only RabbitMQ and fastq's workers have to do with."""
     return {name: value for name, value in headers.items() if not name.startswith(BROKERS)}
@@ -116,6 +127,12 @@ def to_address(message: Message) -> Outgoing:
 def to_queue(source: Message | Content, queue: str, redelivered: int = 0) -> Outgoing:
     """To the tail of *queue*."""
     return Outgoing(source, "", queue, {REDELIVERED: redelivered} if redelivered else {})
+
+
+def to_tail(source: Message | Content, queue: str, redelivered: int = 0) -> Outgoing:
+    """Back to *queue*, from a worker that did not begin to run it: RabbitMQ would flag it as if it had."""
+    way = to_queue(source, queue, redelivered)
+    return way._replace(extra=way.extra | {RETURNED: time.time()})
 
 
 def to_schedule(source: Message | Content, queue: str, due: float, redelivered: int = 0) -> Outgoing:

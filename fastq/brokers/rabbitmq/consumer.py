@@ -12,7 +12,7 @@ import logging
 import math
 import select
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress, count
@@ -21,25 +21,29 @@ from typing import TYPE_CHECKING
 from fastq._core.amqp import Content
 from fastq._core.amqp_claims import release, sort_out, take_plain
 from fastq._core.message import Action, Delivery, Message, Outcome
+from fastq._core.request import RETURNED
 from fastq.brokers.base import BrokerOptions, Consumer
 from fastq.brokers.rabbitmq.addresses import (
     DUE,
     REDELIVERED,
     Outgoing,
     carried,
+    count_of,
+    seconds_of,
     to_address,
     to_dead_set,
     to_queue,
     to_schedule,
+    to_tail,
     without_ours,
 )
 from fastq.brokers.rabbitmq.connection import Connection
 from fastq.brokers.rabbitmq.connector import Connector
 from fastq.brokers.rabbitmq.copies import Copies, Copy, Held, copy_of
-from fastq.brokers.rabbitmq.dead import ready_count
 from fastq.brokers.rabbitmq.declarations import of_queues
 from fastq.brokers.rabbitmq.delays import plain_address
 from fastq.brokers.rabbitmq.errors import NOT_IMPLEMENTED, ConnectionClosed
+from fastq.brokers.rabbitmq.queue_watch import QueueWatch
 from fastq.brokers.rabbitmq.sender import Sender
 from fastq.exceptions import EncodeError, OperationalError
 
@@ -60,9 +64,6 @@ MOST_PREFETCHED = 65535
 NEARLY_DUE = 0.005
 # Tags of one connection end where those of the next begin.
 TAGS_PER_CONNECTION = 1 << 48
-# A queue that was deleted and declared again is doubted for so many seconds; when nothing has come for this
-# many although there was room, its length is asked for.
-DOUBTED_SECONDS, SILENT_SECONDS = 60.0, 1.0
 # How often a quorum queue takes a message back where nobody says it (RabbitMQ 4; before, without end).
 DELIVERY_LIMIT = 20
 # After these no message with the same names comes to the same queue that is another one.
@@ -93,8 +94,7 @@ class RabbitMQConsumer(Consumer):
         # Whether a consumer that ends lets another worker's begin, while we still run what it brought.
         self._is_single_active = False
         self._serials = count(1)
-        # Monotonic: while a queue is doubted the time of the next look, and the end of the doubts.
-        self._look_at, self._doubted_until = math.inf, 0.0
+        self._watch = QueueWatch(self._patience)
         self._begin()
 
     def _begin(self) -> None:
@@ -103,7 +103,7 @@ class RabbitMQConsumer(Consumer):
         self._base = self._epoch * TAGS_PER_CONNECTION
         self._held: dict[int, Delivery] = {}  # by tag: what RabbitMQ waits to hear of
         self._flagged: set[int] = set()  # tags of these that do not bear their count
-        self._marks: dict[int, tuple[int, float]] = {}  # by tag: REDELIVERED and DUE of those that bear them
+        self._marks: dict[int, tuple[int, float]] = {}  # by tag: REDELIVERED, and DUE or RETURNED
         self._broken: dict[int, Content] = {}  # by tag: of these, what can't be decoded
         self._arrived: deque[Delivery] = deque()  # of these, what no turn has returned yet
         self._window = 0  # what RabbitMQ was told last; 0: it is not asked for messages
@@ -161,6 +161,16 @@ class RabbitMQConsumer(Consumer):
         """Give *running*, whose claims were lost, those of their copies if these come back here."""
         self._copies.adopt(running, time.monotonic())
 
+    def has_idle_peers(self, running: int) -> bool:
+        """Whether another worker takes from these queues, and has taken all that waits there."""
+        connection, lasting = self._connection, self._lasting()
+        if connection is None or connection.blocked or not (lasting or len(self._held) > running):
+            return False
+        ours = Counter(self._consumed[tag] for tag in lasting)
+        queues = {queue: ours[queue] for queue in self._queues if self._may_leave(queue)}
+        with self._guarded():
+            return self._watch.has_idle_peers(connection, queues)
+
     def unclaim(self) -> None:
         """Ask for nothing more, and give back what no turn has returned.
 
@@ -172,42 +182,52 @@ class RabbitMQConsumer(Consumer):
         with self._guarded() as connection:
             self._cancel(connection, self._lasting())
             leaving = [each for each in self._arrived if self._may_leave(each.queue)]
-            unflagged = self._move_counted(connection, leaving)  # if it fails, they have arrived and no more
+            others = self._write_anew(connection, leaving)  # if it fails, they have arrived and no more
             self._arrived = deque(each for each in self._arrived if not self._may_leave(each.queue))
-            self._return(unflagged)
+            self._return(others)
             connection.flush(self._patience)
 
     def close(self, unstarted: Sequence[Delivery] = ()) -> None:
-        """Close the connection: RabbitMQ takes back what is held, each to its old place.
+        """Close the connection: RabbitMQ takes back what is held, each to its old place, with a flag.
 
-        But what bears a count and did not start goes to the tail of its queue.
+        But what did not start goes to the tail of its queue, without one.
         """
         connection = self._connection
         try:
             if connection is not None:
                 self._cancel(connection, self._lasting())  # else it would come back here
-                self._move_counted(connection, [*unstarted, *self._arrived])
+                self._write_anew(connection, [*unstarted, *self._arrived])
         finally:
             self._connection = None
             if connection is not None:
                 connection.close(self._patience)
             self._begin()
 
-    def _move_counted(self, connection: Connection, deliveries: Iterable[Delivery]) -> list[Delivery]:
-        """Write those of *deliveries* anew that bear their count, and return the others.
-
-        RabbitMQ's flag, which they would get by going back, counts as one more death.
-        """
-        counted: list[tuple[Delivery, Outgoing]] = []
+    def _write_anew(self, connection: Connection, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Send those of *deliveries* that may go there to the tails of their queues; return the others."""
+        anew: list[tuple[Delivery, Outgoing]] = []
         others: list[Delivery] = []
         for each in deliveries:
-            if each.redelivered and each.tag not in self._flagged and self._held.get(each.tag) is each:
-                counted.append((each, to_queue(self._source(each), each.queue, each.redelivered)))
+            if self._held.get(each.tag) is each and self._is_written_anew(each):
+                anew.append((each, to_tail(self._source(each), each.queue, each.redelivered)))
             else:
                 others.append(each)
-        if counted:
-            self._move(connection, counted)
+        if anew:
+            self._move(connection, anew)
         return others
+
+    def _is_written_anew(self, delivery: Delivery) -> bool:
+        """Whether *delivery* goes back as another message, and not with RabbitMQ's flag.
+
+        The flag would count as a death, and whoever gets it would run it by itself, after telling the
+        broker. What is flagged already, or can't be read, gains nothing; what bears no count may as
+        well be flagged where RabbitMQ takes no message now, or would send it here again.
+        """
+        if delivery.tag in self._flagged or delivery.tag in self._broken:
+            return False
+        assert self._connection is not None
+        is_welcome = self._connection.blocked is None and self._may_leave(delivery.queue)
+        return delivery.redelivered > 0 or is_welcome
 
     # -- one turn ---------------------------------------------------------------------------
 
@@ -218,18 +238,19 @@ class RabbitMQConsumer(Consumer):
             self._settle(connection, outcomes)
         if self.lost:
             return []  # first the worker must say which of them run
-        if self._arrived and self._look_at < math.inf:
-            self._look_at = time.monotonic() + SILENT_SECONDS
+        if self._arrived:
+            self._watch.hear()
         if room > 0:
             self._ask_for(connection, len(self._held) - len(self._arrived) + room)
         while not self._arrived and room > 0:
             now = time.monotonic()
             if now >= self._recover_at:
                 self._consume(connection)
-            if now >= self._look_at:
-                self._look(connection, now)
+            if now >= self._watch.look_at:
+                shared = [each for each in self._queues if not _has_single_active(self._options.queue(each))]
+                self._watch.look(connection, shared, now)
             if (
-                self._wait(connection, max(min(ends, self._recover_at, self._look_at) - now, 0.0))
+                self._wait(connection, max(min(ends, self._recover_at, self._watch.look_at) - now, 0.0))
                 or now >= ends
             ):
                 break
@@ -280,13 +301,15 @@ class RabbitMQConsumer(Consumer):
     def _arrive(self, content: Content) -> None:
         """Put a delivery into `_arrived`; what is not for the worker now gets a way elsewhere."""
         queue = self._consumed.get(content.consumer_tag or "", "")
-        is_flagged, count, due = content.redelivered, 0, 0.0
+        is_flagged, count, due, returned = content.redelivered, 0, 0.0, 0.0
         delivery = content.delivery(queue)
         tag = delivery.tag = self._base + content.delivery_tag
         self._held[tag] = delivery
         if content.has_own_headers:
             headers = content.headers
-            count, due = self._marks[tag] = _count(headers.get(REDELIVERED)), _seconds(headers.get(DUE))
+            count, due = count_of(headers.get(REDELIVERED)), seconds_of(headers.get(DUE))
+            returned = seconds_of(headers.get(RETURNED))
+            self._marks[tag] = count, due or returned
         message = delivery.message
         if message is None:
             self._broken[tag] = content
@@ -296,7 +319,7 @@ class RabbitMQConsumer(Consumer):
             if count or due:
                 message.headers = without_ours(message.headers)
             if is_flagged:
-                copy, now = copy_of(message, count, due), time.monotonic()
+                copy, now = copy_of(message, count, due or returned), time.monotonic()
                 if self._knows(delivery, copy, now):
                     return
                 is_flagged = not self._copies.take_unstarted(copy, now)
@@ -319,7 +342,7 @@ class RabbitMQConsumer(Consumer):
         It drops a message then, whether anybody had begun to run it or not. Written anew it counts from 0.
         """
         limit: int = self._options.queue(queue).arguments.get("x-delivery-limit", DELIVERY_LIMIT)
-        return 0 <= limit <= 2 * _count(content.headers.get("x-delivery-count"))
+        return 0 <= limit <= 2 * count_of(content.headers.get("x-delivery-count"))
 
     def _bury_doomed(self) -> None:
         """Send what died too often to the dead set, if what goes before that has been done."""
@@ -363,23 +386,8 @@ class RabbitMQConsumer(Consumer):
             "RabbitMQ ended the delivery from queue %r: it was deleted, or its node is gone. Declaring it",
             queue,
         )
-        self._recover_at = now = time.monotonic()
-        self._look_at, self._doubted_until = now + SILENT_SECONDS, now + DOUBTED_SECONDS
-
-    def _look(self, connection: Connection, now: float) -> None:
-        """Connect anew if RabbitMQ keeps from us what lies in a queue.
-
-        It can lose track of a consumer whose queue was deleted and soon declared again by the same
-        name: it holds messages for sent that it has not sent, and so takes the window for full
-        (seen with 3.10, once in a hundred times under load).
-        """
-        self._look_at = now + SILENT_SECONDS if now < self._doubted_until else math.inf
-        for queue in self._queues:
-            is_shared = not _has_single_active(self._options.queue(queue))
-            if is_shared and (ready := ready_count(connection, queue, self._patience)):
-                raise OperationalError(
-                    f"RabbitMQ sends nothing from queue {queue!r}, and {ready} messages wait: connecting anew"
-                )
+        self._recover_at = time.monotonic()
+        self._watch.doubt()
 
     # -- settling -------------------------------------------------------------------------------
 
@@ -397,8 +405,7 @@ class RabbitMQConsumer(Consumer):
             published += map(to_address, outcome.follow or ())
             if delivery.tag is None:
                 continue
-            is_unmarked = not delivery.redelivered or delivery.tag in self._flagged
-            if outcome.action == Action.RETURN and is_unmarked:
+            if outcome.action == Action.RETURN and not self._is_written_anew(delivery):
                 returned.append(delivery)
                 continue
             done.append(delivery)
@@ -428,7 +435,7 @@ class RabbitMQConsumer(Consumer):
             if count >= self._options.max_redeliveries:
                 return to_dead_set(source, queue, f"its process died {count + 1} times while it ran it")
             count += 1
-        return to_queue(source, queue, count)  # RETURN too, of what bears its count: it would get a flag
+        return (to_tail if outcome.action == Action.RETURN else to_queue)(source, queue, count)
 
     def _send(self, ways: Sequence[Outgoing]) -> None:
         """Publish; what can't be written dies, and does not keep the others from being settled."""
@@ -613,11 +620,3 @@ def _rounded_up(window: int) -> int:
 
 def _has_single_active(queue: Queue) -> bool:
     return bool(queue.arguments.get("x-single-active-consumer"))
-
-
-def _count(header: object) -> int:
-    return header if type(header) is int and header > 0 else 0
-
-
-def _seconds(header: object) -> float:
-    return header if type(header) is float else 0.0

@@ -38,7 +38,7 @@ class Copy(NamedTuple):
     task: str
     retries: int
     redelivered: int  # as its header says
-    due: float  # unix seconds, as its header says
+    due: float  # unix seconds, as its header says; or when a worker gave it back
 
 
 def copy_of(message: Message, redelivered: int, due: float) -> Copy:

@@ -116,7 +116,7 @@ def queues(sender: Sender, names: Iterable[str], left: float) -> list[QueueInfo]
     return [
         QueueInfo(
             name=name,
-            ready=ready_count(sender.connection, name, left),
+            ready=counts(sender.connection, name, left)[0],
             claimed=None,
             delayed=None,
             dead=dead[name],
@@ -135,14 +135,14 @@ def _acknowledge(sender: Sender, channel: Channel, entries: list[Entry]) -> None
         sender.connection.encoder.ack(channel.number, entry.content.delivery_tag)
 
 
-def ready_count(connection: Connection, queue: str, left: float) -> int:
-    """How many messages of *queue* wait; 0 where it does not exist."""
+def counts(connection: Connection, queue: str, left: float) -> tuple[int, int]:
+    """How many messages of *queue* wait, and how many consumers it has; zeros where it does not exist."""
     channel = connection.open_channel(left)
     try:
-        count: int = connection.call(channel, "queue.declare", left, queue=queue, passive=True).message_count
+        found = connection.call(channel, "queue.declare", left, queue=queue, passive=True)
     except ChannelClosed as exc:
         if exc.code != NOT_FOUND:
             raise
-        return 0
+        return 0, 0
     connection.close_channel(channel, left)
-    return count
+    return found.message_count, found.consumer_count
