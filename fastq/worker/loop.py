@@ -46,7 +46,7 @@ PART_OF_LEASE = 1 / 6
 # A task that runs longer than this many seconds frees what waits behind it for other workers (D11).
 STUCK_AFTER = 0.1
 # Seconds between attempts to reach a broker that is away: doubled from the first to the last.
-FIRST_BACKOFF, LAST_BACKOFF = 0.1, 5.0
+FIRST_BACKOFF, LAST_BACKOFF = 0.1, 3.0
 
 
 class Loop:

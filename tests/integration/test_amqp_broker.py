@@ -396,6 +396,30 @@ def test_a_clean_stop_leaves_nothing_that_must_run_by_itself(
     other.close()
 
 
+def test_the_death_of_rabbitmq_does_not_count_on_what_bears_a_count(
+    make: Callable[..., RabbitMQBroker], queue: str, waker: Waker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ flags after a crash whatever lies in its queues; here another worker has it flagged."""
+    broker = make()
+    broker.publish([message(queue)])
+    for _ in range(2):
+        dies: Any = broker.consumer([queue], "dies@h", waker)
+        if not dies.mark_started(take(dies, 1)):
+            take(dies, 1)
+        dies._connection.abandon()
+    lives: Any = broker.consumer([queue], "lives@h", waker)
+    with monkeypatch.context() as away:
+        away.setattr(lives._connector, "connect", _refuse)
+        with pytest.raises(OperationalError):
+            lives.turn((), 1, 0.0)
+    assert take(lives, 1)[0].redelivered == 1
+    lives.close()
+
+
+def _refuse(timeout: float) -> None:
+    raise OperationalError("connection refused")
+
+
 def test_a_message_is_delivered_once_when_it_is_due_to_a_fraction_of_a_second(
     make: Callable[..., RabbitMQBroker], queue: str, waker: Waker
 ) -> None:

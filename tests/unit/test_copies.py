@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from fastq._core.message import Delivery, Message, Outcome
-from fastq.brokers.rabbitmq.copies import COMES_AGAIN_SECONDS, UNSEEN_SECONDS, Copies, Copy, Held, copy_of
+from fastq.brokers.rabbitmq.copies import (
+    COMES_AGAIN_SECONDS,
+    DOUBTED_SECONDS,
+    UNSEEN_SECONDS,
+    Copies,
+    Copy,
+    Held,
+    copy_of,
+)
 
 
 def message(task_id: str = "a", **headers: object) -> Message:
@@ -143,3 +151,12 @@ def test_as_many_as_were_on_their_way_come_again_unread() -> None:
     assert found == [True, True, False]
     copies.lose([], [], 1, 0.0)
     assert not copies.take_unstarted(COPY, COMES_AGAIN_SECONDS)
+
+
+def test_after_the_broker_was_away_no_flag_counts_on_what_bears_a_count() -> None:
+    copies, counted = Copies(), COPY._replace(redelivered=1)
+    assert not copies.take_unstarted(counted, 0.0)
+    copies.doubt_flags(0.0)
+    assert copies.take_unstarted(counted, 1.0) and copies.take_unstarted(counted, 2.0)
+    assert not copies.take_unstarted(COPY, 1.0)  # whether it ran is not known: it must say so
+    assert not copies.take_unstarted(counted, DOUBTED_SECONDS)

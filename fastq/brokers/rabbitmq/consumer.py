@@ -89,6 +89,7 @@ class RabbitMQConsumer(Consumer):
         self._channel: Channel  # to consume
         self._sender: Sender
         self._copies = Copies()  # what comes again when a connection has broken
+        self._was_away = False  # whether the last attempt to connect failed
         # Whether one window may hold for all queues: RabbitMQ 4 and quorum queues know only one for each.
         self._can_share = True
         # Whether a consumer that ends lets another worker's begin, while we still run what it brought.
@@ -552,7 +553,14 @@ class RabbitMQConsumer(Consumer):
     # -- connections --------------------------------------------------------------------------------
 
     def _connect(self) -> Connection:
-        connection = self._connector.connect(self._options.connect_timeout)
+        try:
+            connection = self._connector.connect(self._options.connect_timeout)
+        except OperationalError:
+            self._was_away = True
+            raise
+        if self._was_away:
+            self._was_away = False
+            self._copies.doubt_flags(time.monotonic())
         try:
             self._channel = connection.open_channel(self._patience)
             self._sender = Sender(connection, self._options, self._patience)

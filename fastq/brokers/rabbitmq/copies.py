@@ -22,6 +22,9 @@ from fastq._core.message import Delivery, Message, Outcome
 
 # Acknowledgements that may be on their way when a connection breaks: at most so many, so many seconds old.
 REMEMBERED, UNSEEN_SECONDS = 4096, 10.0
+# After a crash RabbitMQ flags all that lies in its queues. For so many seconds after it was away no flag
+# counts on what bears a count already: else what only waits would die of its broker's deaths.
+DOUBTED_SECONDS = 600.0
 # Copies come soon, from the heads of their queues. Later on another message may bear the same names: a task
 # may send itself again under its own id.
 COMES_AGAIN_SECONDS = 60.0
@@ -70,6 +73,7 @@ class Copies:
         self._repeats: Known = {}  # settled before it
         self._unstarted: Known = {}
         self._unread, self._unread_until = 0, 0.0  # how many more at most were sent here and never read
+        self._flags_doubted_until = 0.0
         self._lost: dict[int, Held] = {}  # all the rest by the id of its delivery; of these,
         self._orphans: dict[Copy, Held] = {}  # what runs or has ended
 
@@ -88,6 +92,10 @@ class Copies:
             self._lost[id(each.delivery)] = each
             if each.outcome is not None:
                 self.end(each.outcome, now)
+
+    def doubt_flags(self, now: float) -> None:
+        """Learn that RabbitMQ is there again after it could not be reached."""
+        self._flags_doubted_until = now + DOUBTED_SECONDS
 
     def end(self, outcome: Outcome, now: float) -> None:
         """Learn how a task has ended that was lost; its copy brings the claim to settle it by."""
@@ -122,8 +130,8 @@ class Copies:
         return held
 
     def take_unstarted(self, copy: Copy, now: float) -> bool:
-        """Whether *copy* comes again though nobody had begun to run it."""
-        if _takes(self._unstarted, copy, now):
+        """Whether *copy* comes again though nobody had begun to run it, as far as can be told."""
+        if _takes(self._unstarted, copy, now) or (copy.redelivered and now < self._flags_doubted_until):
             return True
         if self._unread > 0 and now < self._unread_until:
             self._unread -= 1
