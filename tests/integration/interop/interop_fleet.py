@@ -60,7 +60,7 @@ CELERY_WORKER = ["-O", "fair", "--without-gossip", "--without-mingle", "--withou
 
 @dataclass
 class WorkerProcess:
-    """One worker; its log is a file."""
+    """One worker, or a beat; its log is a file."""
 
     kind: str
     log: Path
@@ -129,18 +129,29 @@ class Fleet:
 
     def start(self, kind: str, variant: str, queues: str, *options: str, **settings: Any) -> WorkerProcess:
         """Start one more worker."""
-        node = f"{kind}{len(list(self.folder.glob('*.log')))}"
-        log = self.folder / f"{node}.log"
-        command = [sys.executable, "-m", kind, "-A", "interop_app", "worker", "-n", f"{node}@host"]
-        if kind == "fastq":
-            command = [sys.executable, "-m", "fastq", "worker", "-A", "interop_app", "-n", f"{node}@host"]
-        command += ["-l", "INFO", "-Q", queues, *options]
+        node = self._new_name(kind)
+        arguments = ["worker", "-n", f"{node}@host", "-Q", queues, *options]
         if kind == "celery":
-            command += CELERY_WORKER
+            arguments += CELERY_WORKER
+        return self._run(kind, node, arguments, self.settings(kind, variant) | settings)
+
+    def start_beat(self, kind: str, entries: dict[str, Any]) -> WorkerProcess:
+        """Start a beat of *kind*, whose ``beat_schedule`` are *entries*."""
+        node = self._new_name(kind)
+        arguments = ["beat", "-s", f"{node}.schedule"] if kind == "celery" else ["beat"]
+        return self._run(kind, node, arguments, self.settings(kind, "plain") | {"beat_schedule": entries})
+
+    def _new_name(self, kind: str) -> str:
+        return f"{kind}{len(list(self.folder.glob('*.log')))}"
+
+    def _run(self, kind: str, node: str, arguments: list[str], settings: dict[str, Any]) -> WorkerProcess:
+        """Start a program of *kind* whose app has *settings*."""
+        log = self.folder / f"{node}.log"
+        command = [sys.executable, "-m", kind, "-A", "interop_app", *arguments, "-l", "INFO"]
         env = {key: value for key, value in os.environ.items() if not key.startswith(("FASTQ_", "CELERY_"))}
         env |= {
             "INTEROP_KIND": kind,
-            "INTEROP_SETTINGS": json.dumps(self.settings(kind, variant) | settings),
+            "INTEROP_SETTINGS": json.dumps(settings),
             "INTEROP_NOTES_URL": self.notes_url,
             "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{Path(__file__).parent}",
             "PYTHONDONTWRITEBYTECODE": "1",
