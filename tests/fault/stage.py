@@ -37,7 +37,7 @@ LEASE = 2.0  # seconds
 CONCURRENCY = {"solo": 1, "prefork": 2, "threads": 4, "gevent": 20, "asyncio": 20}
 POOLS = tuple(CONCURRENCY)
 
-QUEUE_COLUMNS = ("name", "messages_ready", "messages_unacknowledged")  # of rabbitmqctl
+QUEUE_COLUMNS = ("name", "messages_ready", "messages_unacknowledged", "exclusive")  # of rabbitmqctl
 
 
 def forms(short: int, long: int, minutes: int = 20) -> list[Any]:
@@ -241,7 +241,12 @@ class Stage:
         if self._server is None:
             return self.app.broker.queues()
         told = self._server.control("list_queues", "--no-table-headers", *QUEUE_COLUMNS).splitlines()
-        counts = {name: (int(ready), int(held)) for name, ready, held in (line.split("\t") for line in told)}
+        # What is exclusive is a worker's mailbox for remote control, of which nobody else may ask.
+        counts = {
+            name: (int(ready), int(held))
+            for name, ready, held, is_exclusive in (line.split("\t") for line in told)
+            if is_exclusive == "false"
+        }
         rungs = tuple(f"{ladder.name}_" for ladder in LADDERS)
         delayed = sum(ready for name, (ready, _) in counts.items() if name.startswith(rungs))
         names = [name for name in counts if name != DEAD_SET and not name.startswith(rungs)]
