@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from fastq._core.trace import Tracer
+    from fastq.app.control import Control
     from fastq.app.sending import SendOptions
     from fastq.canvas.follow import Follower
 
@@ -123,6 +124,7 @@ class FastQ:
         self._follower: Follower | None = None
         self._logging: Any = None
         self._schedule: Any = None
+        self._control: Control | None = None
         self._events: Any = None
         self._executor: ThreadPoolExecutor | None = None
         self._pipeline: ContextVar[_Collected | None] = ContextVar("fastq.pipeline", default=None)
@@ -734,6 +736,15 @@ class FastQ:
     def Worker(self, **options: Any) -> Any:
         """A worker of this app, for programs that start one themselves."""
         return import_module("fastq.worker.worker").Worker(self, **options)
+
+    @property
+    def control(self) -> Control:
+        """What can be asked of the workers: `fastq.app.control.Control`."""
+        if self._control is None:
+            from fastq.app.control import Control  # for those who ask
+
+            self._control = Control(self)
+        return self._control
 
     @property
     def schedule(self) -> Any:

@@ -25,6 +25,9 @@ COMMANDS = {
     "queues": "fastq.cli.queues",
     "purge": "fastq.cli.purge",
     "dead": "fastq.cli.dead",
+    "inspect": "fastq.cli.remote",
+    "control": "fastq.cli.remote",
+    "status": "fastq.cli.remote",
     "amqp": "fastq.cli.amqp",
     "report": "fastq.cli.report",
 }
@@ -78,6 +81,7 @@ def cli() -> None:
     Send one:      fastq call tasks.add --args '[2, 3]' --wait
     Where is it?   fastq result ID
     What waits?    fastq queues
+    Who is there?  fastq status
 
     The app is that of -A, else of $FASTQ_APP, else of `app` under [tool.fastq] in pyproject.toml,
     else the only one in the current folder.

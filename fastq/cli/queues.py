@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLUMNS = ("queue", "ready", "claimed", "delayed", "dead", "oldest")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--watch", type=float, metavar="SECONDS", help="Show it again every so many seconds, until Ctrl-C."
 )
@@ -31,7 +31,11 @@ def queues(ctx: click.Context, watch: float | None, as_json: bool) -> None:
     \b
     fastq queues
     fastq queues -b redis://localhost --json | jq '.[] | select(.ready > 1000)'
+    fastq queues pause mail
+    fastq queues resume mail
     """
+    if ctx.invoked_subcommand is not None:
+        return
     target = target_of(ctx)
     app = target.load_app_or_default()
     app.finalize()
@@ -46,6 +50,34 @@ def queues(ctx: click.Context, watch: float | None, as_json: bool) -> None:
         if not watch:
             return
         time.sleep(watch)
+
+
+@queues.command()
+@click.argument("names", nargs=-1, required=True, metavar="QUEUE...")
+@common_options
+@click.pass_context
+def pause(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Let no worker take from these queues, also none that starts later, until they are resumed."""
+    control = target_of(ctx).load_app_or_default().control
+    for name in names:
+        said(name, "paused", control.pause_queue(name, reply=True))
+
+
+@queues.command()
+@click.argument("names", nargs=-1, required=True, metavar="QUEUE...")
+@common_options
+@click.pass_context
+def resume(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Let workers take from these queues again."""
+    control = target_of(ctx).load_app_or_default().control
+    for name in names:
+        said(name, "resumed", control.resume_queue(name, reply=True))
+
+
+def said(queue: str, what: str, replies: Any) -> None:
+    """Say that *queue* is *what*, and how many workers have heard."""
+    count = len(replies or ())
+    click.echo(f"{queue} is {what}; {count} {'worker has' if count == 1 else 'workers have'} said so.")
 
 
 def row(queue: QueueInfo) -> tuple[str, ...]:

@@ -55,6 +55,18 @@ def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
     return int(value)
 
 
+def bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """The most and the fewest of ``10,3`` or ``10`` (a callback)."""
+    if value is None:
+        return None
+    from fastq.worker.autoscale import parse_autoscale
+
+    try:
+        return parse_autoscale(value)
+    except ValueError:
+        raise CommandError(f"--autoscale {value}: not MAX,MIN, as in 10,3") from None
+
+
 @click.command()
 @click.option(
     "-Q", "--queues", callback=comma_separated, metavar="NAMES", help="Consume these, joined by commas."
@@ -111,6 +123,13 @@ def count_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
     metavar="KIB",
     help="Replace a child that has grown over this.",
 )
+@click.option(
+    "--autoscale",
+    callback=bounds,
+    metavar="MAX,MIN",
+    help="Run MIN to MAX tasks at once, as work needs them.",
+)
+@click.option("--statedb", metavar="PATH", help="Keep there too what was revoked.")
 @click.option("--purge", "--discard", is_flag=True, help="First remove what waits in the queues.")
 @click.option("-I", "--include", callback=comma_separated, metavar="MODULES", help="Import these too.")
 @click.option("-D", "--detach", is_flag=True, help="Run in the background, with a pid and a log file.")

@@ -304,6 +304,44 @@ class AsyncResult(ResultBase, Generic[R]):
         """Whether the task raised."""
         return self.state == states.FAILURE
 
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Let the task not start any more; with *terminate* end it if it runs.
+
+        With *wait* return when the workers have said so, or none has replied for *timeout* seconds (1).
+        """
+        options: dict[str, Any] = {
+            "terminate": terminate,
+            "signal": signal,
+            "reply": wait,
+            "timeout": timeout,
+        }
+        self.app.control.revoke(self.id, **options)
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: dict[str, Any],
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Let all tasks with one of these stamps not start any more; as `revoke`."""
+        options: dict[str, Any] = {
+            "terminate": terminate,
+            "signal": signal,
+            "reply": wait,
+            "timeout": timeout,
+        }
+        self.app.control.revoke_by_stamped_headers(headers, **options)
+
     def forget(self) -> None:
         """Delete the stored results of this task and of the earlier steps of its chain."""
         forget(family([self]))

@@ -114,6 +114,23 @@ class ResultSet(ResultBase, Generic[R]):
 
     maybe_reraise = maybe_throw
 
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Let no task of it start any more, those of groups in it included; see `AsyncResult.revoke`."""
+        options: dict[str, Any] = {
+            "terminate": terminate,
+            "signal": signal,
+            "reply": wait,
+            "timeout": timeout,
+        }
+        self.app.control.revoke(list(_ids(self)), **options)
+
     def forget(self) -> None:
         """Delete the stored results, and those of the earlier steps of their chains."""
         forget(family(self.results))
@@ -362,6 +379,15 @@ class ResultSet(ResultBase, Generic[R]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: [{', '.join(str(each.id) for each in self.results)}]>"
+
+
+def _ids(results: ResultSet[Any]) -> Iterator[str]:
+    """The ids of the tasks in *results*, at any depth."""
+    for each in results:
+        if isinstance(each, ResultSet):
+            yield from _ids(each)
+        else:
+            yield each.id
 
 
 def value_of(member: Any) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastq._core.codec import json_dumps, json_loads
+from fastq.app.control import STAMP
 from fastq.exceptions import DecodeError
 from fastq.worker.orders import Order
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fastq.worker")
 
-# Begins the record of a revoked stamp, which is no task's id: ``\x1f<name>\x1f<value>``.
-STAMP = "\x1f"
 # Seconds between two looks for what has run out.
 SWEEP_EVERY = 60.0
 

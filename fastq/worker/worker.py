@@ -18,7 +18,7 @@ from fastq._core.consume import Gate
 from fastq._core.trace import Tracer
 from fastq._core.window import PrefetchWindow
 from fastq.app.log import Logging
-from fastq.exceptions import OperationalError
+from fastq.exceptions import ImproperlyConfigured, OperationalError
 from fastq.topology import worker_direct
 from fastq.wakeup import Waker
 from fastq.worker.banner import banner
@@ -137,6 +137,18 @@ class Worker:
         self.concurrency = available_cpus() if wanted == "auto" else wanted
         if self.pool_name == "solo":
             self.concurrency = 1
+        if self.autoscale is not None:
+            self._make_autoscaler(*self.autoscale)
+
+    def _make_autoscaler(self, most: int, least: int) -> None:
+        from fastq.worker.autoscale import Autoscaler  # for workers that have one
+
+        if self.pool_name == "solo":
+            raise ImproperlyConfigured(
+                "the solo pool runs one task at a time: choose another for --autoscale"
+            )
+        self.autoscaler = Autoscaler(most, least)
+        self.concurrency = self.autoscaler.current
 
     # -- the whole life -----------------------------------------------------------
 
@@ -252,7 +264,7 @@ class Worker:
 
     def _recall(self) -> None:
         """Read what the broker keeps for its workers; before the first claim, and after it was away."""
-        broker = self.app.read_broker
+        broker = self.app.broker
         self._revocations.recall(broker)
         paused = set(broker.paused(self.queue_names))
         if paused != self._paused:
@@ -286,7 +298,7 @@ class Worker:
     def consume(self, queues: Sequence[str]) -> None:
         """Consume *queues*, but for those that are paused."""
         self.queue_names = list(queues)
-        self._paused = set(self.app.read_broker.paused(self.queue_names))
+        self._paused = set(self.app.broker.paused(self.queue_names))
         self._consume()
 
     def pause(self, queue: str, is_paused: bool) -> None:

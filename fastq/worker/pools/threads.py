@@ -65,25 +65,28 @@ class ThreadsPool(Pool):
         return list(self._running.values())
 
     def take_back(self) -> list[Delivery]:
-        taken = []
-        try:
-            while True:
-                if (delivery := self._queue.get_nowait()) is not None:
-                    taken.append(delivery)
-        except Empty:
-            self._unsettled -= len(taken)
-            return taken
+        found = self._empty()
+        taken = [delivery for delivery in found if delivery is not None]
+        for _ in range(len(found) - len(taken)):
+            self._queue.put(None)  # for those that are to leave
+        self._unsettled -= len(taken)
+        return taken
 
     def waiting(self) -> list[Delivery]:
         # A queue can't be looked into: take all out, and put it back in its order.
+        found = self._empty()
+        for each in found:
+            self._queue.put(each)
+        return [each for each in found if each is not None]
+
+    def _empty(self) -> list[Delivery | None]:
+        """All that is in the queue, taken out of it."""
         found: list[Delivery | None] = []
         try:
             while True:
                 found.append(self._queue.get_nowait())
         except Empty:
-            for each in found:
-                self._queue.put(each)
-        return [each for each in found if each is not None]
+            return found
 
     def info(self) -> dict[str, Any]:
         info = super().info()

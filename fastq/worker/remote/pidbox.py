@@ -24,12 +24,16 @@ from fastq.worker.remote import inspecting, steering  # noqa: F401  (they regist
 from fastq.worker.remote.registry import NO_REPLY, Pending, find_command
 
 if TYPE_CHECKING:
+    from fastq.brokers.base import Broker
+    from fastq.worker.autoscale import Autoscaler
     from fastq.worker.remote.node import Node
 
 logger = logging.getLogger("fastq.worker.control")
 
 # Seconds after which it looks around although nothing calls.
 LONGEST_WAIT = 60.0
+# Seconds between two looks at how much work there is, with --autoscale.
+SCALE_EVERY = 1.0
 # Seconds between attempts to listen while the broker is away: doubled from the first to the last.
 FIRST_PAUSE, LAST_PAUSE = 0.05, 2.0
 # Seconds that the thread has to end.
@@ -61,6 +65,8 @@ class Pidbox:
         self._pending: list[tuple[dict[str, Any], Pending]] = []
         self._is_stopped = False
         self._has_ended = False
+        self._scaler = node.worker.autoscaler
+        self._scaled_at = 0.0  # monotonic
         conf = self._app.conf
         self._exchange = Exchange(f"{conf.control_exchange}.pidbox", "fanout", durable=False)
         # Its name is like no other's, so that a server which has not noticed the end of our last
@@ -102,7 +108,9 @@ class Pidbox:
                         self._node.revocations.recall_elsewhere(broker)
                         is_new = False
                         pause = FIRST_PAUSE
-                    self._hear(listener, LONGEST_WAIT)
+                    self._hear(listener, LONGEST_WAIT if self._scaler is None else SCALE_EVERY)
+                    if self._scaler is not None:
+                        self._scale(self._scaler, broker)
                 except OperationalError as exc:
                     if not is_new:
                         logger.warning("Remote control is cut off: %s. It will listen again.", exc)
@@ -127,6 +135,21 @@ class Pidbox:
             except Exception:
                 logger.exception("A remote control message could not be handled")
         self._say_what_is_done()
+
+    def _scale(self, scaler: Autoscaler, broker: Broker) -> None:
+        """Have the pool grow or shrink to what the work needs."""
+        now = time.monotonic()
+        if now - self._scaled_at < SCALE_EVERY:
+            return
+        self._scaled_at = now
+        node = self._node
+        names = list(node.worker.queue_names)
+        lengths = {each.name: each.ready for each in broker.queues(names)}
+        waiting = sum(lengths.get(name, 0) for name in names) + len(node.reserved())
+        wanted = scaler.decide(len(node.active()), waiting, node.window.runtime, now)
+        if wanted != node.pool.options.concurrency:
+            logger.info("Scaling to %d at once: %d tasks wait", wanted, waiting)
+            node.loop.order(lambda: node.worker.resize(wanted))
 
     def handle(self, message: Message) -> None:
         """Do what one request asks, and answer it, now or later."""
