@@ -14,6 +14,7 @@ from benches import (
     bench_idle,
     bench_import,
     bench_latency,
+    bench_metrics,
     bench_prefetch,
     bench_rabbitmq,
 )
@@ -28,6 +29,7 @@ BENCHES = {
     "idle": bench_idle,
     "import": bench_import,
     "prefetch": bench_prefetch,
+    "metrics": bench_metrics,
     "canvas": bench_canvas,
     "rabbitmq": bench_rabbitmq,
 }

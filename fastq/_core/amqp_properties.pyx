@@ -133,7 +133,7 @@ cdef inline str _str_of(amqp_bytes_t *text):
 
 # The headers that every delivery is asked for, in an order that `_hot_place` knows.
 cdef tuple HOT = ("id", "eta", "task", "group", "expires", "retries", "timelimit", "parent_id", "compression",
-                  "ignore_result")
+                  "ignore_result", "timestamp_in_ms")
 assert frozenset(HOT) == HOT_HEADERS
 
 
@@ -156,6 +156,8 @@ cdef int _hot_place(amqp_bytes_t key) noexcept nogil:
         return 8 if memcmp(at, b"compression", 11) == 0 else -1
     if key.len == 13:
         return 9 if memcmp(at, b"ignore_result", 13) == 0 else -1
+    if key.len == 15:
+        return 10 if memcmp(at, b"timestamp_in_ms", 15) == 0 else -1
     return -1
 
 

@@ -74,7 +74,7 @@ cpdef str new_id():
 # What a worker looks at for every message that it runs: a carrier has these at hand.
 HOT_HEADERS = frozenset((
     "task", "id", "eta", "expires", "retries", "timelimit", "compression", "ignore_result", "group",
-    "parent_id",
+    "parent_id", "timestamp_in_ms",
 ))
 
 

@@ -21,6 +21,7 @@ class Template:
         due: float | None = None,
         encode: Callable[[Any], bytes] | None = None,
         repr_depth: int = 3,
+        tells_time: bool = False,
     ) -> None: ...
     @property
     def is_json(self) -> bool: ...

@@ -2,6 +2,8 @@
 
 cimport cython
 
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+
 from fastq._core.codec import json_dumps
 from fastq._core.message cimport Message, new_id
 from fastq._core.preview cimport preview
@@ -13,12 +15,19 @@ cdef enum:
     SHOWN = 1024  # characters of the arguments that are shown, Celery's argsrepr_maxsize
 
 
+cdef long long _now_ms() noexcept:
+    """The unix time in milliseconds."""
+    cdef timespec now
+    clock_gettime(CLOCK_REALTIME, &now)
+    return <long long> now.tv_sec * 1000 + now.tv_nsec // 1000000
+
+
 @cython.final
 cdef class Template:
     """What the messages of one task with the same options have in common.
 
     *headers* and *properties* hold all but what each message adds: its id, whose child it
-    is, and what its arguments look like. *encode* turns a body ``(args, kwargs, embed)``
+    is, and what its arguments look like; with *tells_time* when it was sent, too. *encode* turns a body ``(args, kwargs, embed)``
     into bytes; None means plain JSON. *repr_depth* is how deep arguments are shown. There is
     one message for each of *queues*.
     """
@@ -35,12 +44,13 @@ cdef class Template:
     cdef object due
     cdef object encode
     cdef int repr_depth
+    cdef bint tells_time
     cdef bint shows_args
     cdef bint shows_kwargs
 
     def __init__(self, str task, dict headers, dict properties, list queues, *, str exchange, str routing_key,
                  str content_type="application/json", str content_encoding="utf-8", priority=None, due=None,
-                 encode=None, int repr_depth=3):
+                 encode=None, int repr_depth=3, bint tells_time=False):
         self.task = task
         self.headers = headers
         self.properties = properties
@@ -53,6 +63,7 @@ cdef class Template:
         self.due = due
         self.encode = encode
         self.repr_depth = repr_depth
+        self.tells_time = tells_time
         self.shows_args = "argsrepr" not in headers
         self.shows_kwargs = "kwargsrepr" not in headers
 
@@ -85,6 +96,8 @@ cdef class Template:
             headers["argsrepr"] = preview(shown, SHOWN, self.repr_depth)
         if self.shows_kwargs:
             headers["kwargsrepr"] = preview(kwargs, SHOWN, self.repr_depth) if kwargs else "{}"
+        if self.tells_time:
+            headers["timestamp_in_ms"] = _now_ms()
         cdef bytes data
         if type(embed) is bytes:
             data = b"[%b,%b,%b]" % (json_dumps(args), json_dumps(kwargs), embed)

@@ -335,6 +335,12 @@ _TASK = (
         old=("CELERY_SEND_TASK_SENT_EVENT",),
         unused=EVENTS,
     ),
+    S(
+        "task_send_timestamp",
+        BOOL,
+        False,
+        "Messages tell when they were sent (header timestamp_in_ms), so that waiting times are known.",
+    ),
     S("task_serializer", STR, "json", "Serializer of task messages.", old=("CELERY_TASK_SERIALIZER",)),
     S(
         "task_soft_time_limit",
@@ -446,6 +452,12 @@ _WORKER = (
     ),
     S("worker_max_memory_per_child", COUNT, None, "KiB of memory after which a process is replaced."),
     S("worker_max_tasks_per_child", COUNT, None, "Tasks after which a process is replaced."),
+    S(
+        "worker_metrics",
+        STR,
+        None,
+        "[HOST:]PORT where Prometheus finds a worker's metrics; loopback without HOST; None: nowhere.",
+    ),
     S("worker_pidfile", PATH, None, "File that holds the worker's process id."),
     S("worker_pool", CLASS, "prefork", "How tasks run: prefork, threads, gevent, asyncio, solo, ..."),
     S(

@@ -302,6 +302,7 @@ class Composer:
             due=due,
             encode=encode,
             repr_depth=conf.task_repr_maxlevels,
+            tells_time=conf.task_send_timestamp,
         )
 
     def _announcement(

@@ -139,6 +139,11 @@ def bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "-s", "--schedule-filename", "--schedule", metavar="PATH", help="With -B: the file of its scheduler."
 )
 @click.option("-S", "--scheduler", metavar="CLASS", help="With -B: another scheduler.")
+@click.option(
+    "--metrics",
+    metavar="[HOST:]PORT",
+    help="Serve metrics for Prometheus, /live and /ready there; loopback without HOST.",
+)
 @click.option("--reload", is_flag=True, help="Start anew when the code changes (for development).")
 @click.option("--uid", metavar="USER", help="Become this user.")
 @click.option("--gid", metavar="GROUP", help="Become this group.")

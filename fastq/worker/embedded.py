@@ -26,7 +26,7 @@ class EmbeddedWorker(Worker):
 
     quiet: bool = True
     logging: bool = False  # set up logging, as a worker of its own process does
-    is_ready: threading.Event = field(init=False, default_factory=threading.Event)
+    has_started: threading.Event = field(init=False, default_factory=threading.Event)
 
     def stop(self, timeout: float) -> None:
         """Take no more, and let what runs end within *timeout* seconds; `start` returns then."""
@@ -45,7 +45,7 @@ class EmbeddedWorker(Worker):
 
     def _announce(self) -> None:
         super()._announce()
-        self.is_ready.set()
+        self.has_started.set()
 
     def _set_up_logging(self) -> None:
         if self.logging:
@@ -54,6 +54,8 @@ class EmbeddedWorker(Worker):
     def _end(self) -> None:
         self._is_over = True
         self._end_control()
+        if self._metrics is not None:
+            self._metrics.stop()
         self._waker.close()
         self._release_pidfile()
         gc.unfreeze()  # the loop has frozen what was there: the program goes on

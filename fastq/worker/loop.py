@@ -28,6 +28,7 @@ from fastq.worker.orders import Order, Orders
 
 if TYPE_CHECKING:
     from fastq._core.consume import Gate
+    from fastq._core.tally import Tally
     from fastq._core.window import PrefetchWindow
     from fastq.brokers.base import Consumer
     from fastq.wakeup import Waker
@@ -55,9 +56,10 @@ class Loop:
     *open_consumer* makes a consumer without connecting. *elsewhere* writes what does not go into
     the consumer's own store. *followups* holds back outcomes that are not whole yet. *lease* is how
     long claims last without a turn, in seconds. *duplicates* finds redelivered messages that need not
-    run. *ends_lost*: what runs is ended when another worker has it. *max_retries* bounds how often in
-    a row the broker is tried (None: for ever). *recall* is called before the first claim, and before the
-    first one after the broker was away; it may raise `OperationalError`.
+    run. *tally* counts what becomes of tasks. *ends_lost*: what runs is ended when another worker has
+    it. *max_retries* bounds how often in a row the broker is tried (None: for ever). *recall* is called
+    before the first claim, and before the first one after the broker was away; it may raise
+    `OperationalError`.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Loop:
         state: WorkerState,
         lease: float,
         duplicates: Duplicates | None = None,
+        tally: Tally | None = None,
         ends_lost: bool = False,
         max_retries: int | None = None,
         recall: Callable[[], None] | None = None,
@@ -86,6 +89,7 @@ class Loop:
         self._followups = followups
         self._state = state
         self._duplicates = duplicates
+        self._tally = tally
         self._ends_lost = ends_lost
         self._full_window_turn = min(FULL_WINDOW_TURN, lease * PART_OF_LEASE)
         self._max_retries = max_retries
@@ -172,6 +176,20 @@ class Loop:
         self._suspects.clear()
         self._suspects_running.difference_update(map(id, waiting))
         return waiting
+    @property
+    def window(self) -> PrefetchWindow:
+        """How much this worker holds and may hold."""
+        return self._window
+
+    @property
+    def held(self) -> int:
+        """How many deliveries wait or run here; what has ended may be on its way to the broker."""
+        return max(self._window.unsettled - len(self._outcomes), 0)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker is at hand."""
+        return self._consumer is not None and self._consumer.is_connected
 
     # -- running ---------------------------------------------------------------------
 
@@ -275,6 +293,7 @@ class Loop:
         if outcomes and self._elsewhere:
             outcomes, waiting = self._write_elsewhere(consumer, outcomes)
         deliveries = consumer.turn(outcomes, room, 0.0 if waiting else patience)
+        self._state.turned_at = time.monotonic()
         self._waker.clear()
         if consumer.commits_results and consumer.completed:
             waiting = consumer.completed[:]
@@ -294,6 +313,8 @@ class Loop:
         if not ended:
             return
         self._window.observe(ended)
+        if self._tally is not None:
+            self._tally.ended(ended, time.time())
         for outcome in ended:
             if outcome.delivery.redelivered:
                 self._suspects_running.discard(id(outcome.delivery))
@@ -339,12 +360,15 @@ class Loop:
             refused: list[Outcome] = []
             deliveries = self._gate.admit(deliveries, time.time(), refused)
             if refused:
+                if self._tally is not None:
+                    self._tally.ended(refused, time.time())
                 self._settle_soon(refused)
         if self._kept:
             deliveries = self._kept + deliveries
             self._kept = []
         if any(delivery.redelivered for delivery in deliveries):
             suspects = [delivery for delivery in deliveries if delivery.redelivered]
+            self._state.redelivered += len(suspects)
             self._suspects.extend(self._without_duplicates(suspects))
             deliveries = [delivery for delivery in deliveries if not delivery.redelivered]
         if self._suspects:
@@ -504,6 +528,7 @@ class Loop:
                 return
             self._waker.wait(min(left, FIRST_BACKOFF))
             self._waker.clear()
+            self._state.waited_at = time.monotonic()
             self._collect()  # what is ready would keep waking us, and limits must be kept meanwhile
 
     def _leave(self, heartbeat: Heartbeat | None) -> None:

@@ -13,5 +13,10 @@ class WorkerState:
     started_at: float = field(default_factory=time.monotonic)  # monotonic seconds
     received: int = 0  # deliveries
     settled: int = 0  # outcomes that took effect
+    redelivered: int = 0  # deliveries that somebody had before
     lost: int = 0  # deliveries whose claim others had taken over
     reconnects: int = 0
+    turned_at: float = 0.0  # monotonic seconds: the end of the last turn that the broker took; 0: none yet
+    waited_at: float = (
+        0.0  # monotonic seconds: the last moment that was spent waiting for a broker that is away
+    )

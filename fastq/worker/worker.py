@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fastq.brokers.base import Consumer
     from fastq.worker.autoscale import Autoscaler
     from fastq.worker.remote.pidbox import Pidbox
+    from fastq.worker.metrics_server import MetricsServer
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +85,14 @@ class Worker:
     beat: bool = False  # send periodic tasks too
     schedule_filename: str | None = None  # of the beat's scheduler
     scheduler: Any = None  # the beat's
+    metrics: str | None = None  # "[HOST:]PORT" to serve them at
     pidfile: str | None = None
     quiet: bool = False
     colorize: bool | None = None  # None: when stderr is a terminal
     on_started: Callable[[], None] | None = None  # called when signals are handled
     queue_names: list[str] = field(init=False, default_factory=list)
+    state: WorkerState = field(init=False, default_factory=WorkerState)
+    is_announced: bool = field(init=False, default=False)  # whether it has said that it is ready
     _waker: Waker = field(init=False)
     _pool: Pool = field(init=False)
     _is_prepared: bool = field(init=False, default=False)
@@ -103,6 +107,7 @@ class Worker:
     _window: PrefetchWindow = field(init=False)
     _revocations: Revocations = field(init=False)
     _pidbox: Pidbox | None = field(init=False, default=None)
+    _metrics: MetricsServer | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.hostname = node_name(self.hostname)
@@ -189,6 +194,10 @@ class Worker:
         )
         if conf.worker_direct:
             self.queue_names.append(app.router.add(worker_direct(self.hostname)).name)
+        if (address := self.metrics or conf.worker_metrics) is not None:
+            from fastq.worker.metrics_server import MetricsServer  # for workers that have one
+
+            self._metrics = MetricsServer(self, address)
         self._waker = Waker()
         self._pool = open_pool(self.pool_name, app, self._pool_options(), self._waker)
         if conf.worker_cancel_long_running_tasks_on_connection_loss and not self._pool.ends_tasks:
@@ -209,6 +218,8 @@ class Worker:
             self._revocations = self._make_revocations(loop)
             if self.app.conf.worker_enable_remote_control:
                 self._start_control(loop)
+            if self._metrics is not None:
+                self._metrics.start(loop)
             with self._signal_handlers(loop) as handlers:
                 if self.on_started is not None:
                     self.on_started()
@@ -283,6 +294,11 @@ class Worker:
             self._pidbox.stop()
             self._revocations.save()
 
+    @property
+    def paused(self) -> frozenset[str]:
+        """The queues of this worker from which nothing is taken now."""
+        return frozenset(self._paused)
+
     # -- what remote control has done; but for `shut_down` in the loop's thread ------------------
 
     def shut_down(self) -> None:
@@ -319,6 +335,8 @@ class Worker:
     def _end(self) -> None:
         self._is_over = True
         self._end_control()
+        if self._metrics is not None:
+            self._metrics.stop()
         if self._beat is not None:
             self._beat.stop()
         self.app.close()
@@ -358,9 +376,10 @@ class Worker:
                 None if shares_store else backend,
             ),
             followups=followups,
-            state=WorkerState(),
+            state=self.state,
             lease=conf.worker_lease,
             duplicates=Duplicates(self.app, backend) if backend and dedupes else None,
+            tally=None if self._metrics is None else self._metrics.tally,
             ends_lost=conf.worker_cancel_long_running_tasks_on_connection_loss,
             max_retries=(conf.broker_connection_max_retries or None) if conf.broker_connection_retry else 0,
             recall=self._recall,
@@ -387,6 +406,7 @@ class Worker:
         return consumer
 
     def _announce(self) -> None:
+        self.is_announced = True
         logger.info("%s is ready", self.hostname)
         signals.worker_ready.send(sender=self)
 

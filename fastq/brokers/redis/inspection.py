@@ -18,6 +18,7 @@ from fastq.brokers.redis import keys
 from fastq.brokers.redis.connection import Connection, checked
 from fastq.brokers.redis.layout import Layout
 from fastq.brokers.redis.refusals import code_of
+from fastq.brokers.sent_time import ready_since
 from fastq.exceptions import DecodeError
 
 # How many entries one reply may hold: some milliseconds in which the server serves nobody else.
@@ -59,17 +60,29 @@ def _count(
     commands: list[list[Argument]] = [["LLEN", key] for key in ready]
     commands += [["HLEN", key] for key in claims]
     commands += [["ZCARD", keys.delayed(layout.prefix, name)], ["ZCARD", keys.dead(layout.prefix, name)]]
-    counts = [
-        0 if _is_foreign(reply) else checked(reply) for reply in connection.call_many(commands, timeout)
-    ]
+    commands += [["LINDEX", key, -1] for key in ready]
+    replies = connection.call_many(commands, timeout)
+    heads = replies[-len(ready) :]
+    counts = [0 if _is_foreign(reply) else checked(reply) for reply in replies[: -len(ready)]]
     return QueueInfo(
         name=name,
         ready=sum(counts[: len(ready)]),
         claimed=sum(counts[len(ready) : -2]),
         delayed=counts[-2],
         dead=counts[-1],
-        oldest_age=None,  # an envelope does not tell when it was sent
+        oldest_age=_age(next((head for head in heads if isinstance(head, bytes)), None)),
     )
+
+
+def _age(raw: bytes | None) -> float | None:
+    """Seconds since the message *raw* was sent, or due; None if it does not tell (task_send_timestamp)."""
+    if raw is None:
+        return None
+    try:
+        since = ready_since(decode_envelope(raw))
+    except DecodeError:
+        return None
+    return None if since is None else max(time.time() - since, 0.0)
 
 
 def _is_foreign(reply: Any) -> bool:

@@ -50,7 +50,7 @@ def start_worker(
     thread = threading.Thread(target=_run, args=(worker, failures), name="fastq-test-worker", daemon=True)
     thread.start()
     try:
-        while not worker.is_ready.wait(LOOK_EVERY):
+        while not worker.has_started.wait(LOOK_EVERY):
             if not thread.is_alive():
                 raise failures[0] if failures else RuntimeError(f"{worker.hostname} has stopped by itself")
         if ping is not None and app.backend is not None:
