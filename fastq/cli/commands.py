@@ -17,6 +17,8 @@ from fastq.version import __version__
 # Each command is the function of its own name in the module beside it.
 COMMANDS = {
     "worker": "fastq.cli.worker",
+    "multi": "fastq.cli.multi",
+    "stop": "fastq.cli.stop",
     "beat": "fastq.cli.beat",
     "schedule": "fastq.cli.schedule",
     "demo": "fastq.cli.demo",
