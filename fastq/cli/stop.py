@@ -8,6 +8,7 @@ import click
 
 from fastq.cli.errors import CommandError, ExitCode
 from fastq.cli.multi import stop_nodes
+from fastq.cli.options import common_options
 from fastq.exceptions import nearest_name
 from fastq.worker.nodes import node_name
 from fastq.worker.roster import in_background
@@ -20,6 +21,7 @@ from fastq.worker.roster import in_background
 @click.option(
     "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long; default: for ever."
 )
+@common_options
 def stop(names: tuple[str, ...], every: bool, force: bool, timeout: float | None) -> int:
     """Stop workers that `fastq worker -D` or `fastq multi` started, and wait until they have ended.
 

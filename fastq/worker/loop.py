@@ -176,6 +176,7 @@ class Loop:
         self._suspects.clear()
         self._suspects_running.difference_update(map(id, waiting))
         return waiting
+
     @property
     def window(self) -> PrefetchWindow:
         """How much this worker holds and may hold."""

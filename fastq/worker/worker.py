@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from fastq.backends.base import Backend
     from fastq.brokers.base import Consumer
     from fastq.worker.autoscale import Autoscaler
-    from fastq.worker.remote.pidbox import Pidbox
     from fastq.worker.metrics_server import MetricsServer
+    from fastq.worker.remote.pidbox import Pidbox
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from fastq.brokers.redis import keys
 from fastq.brokers.redis.connection import Connection, checked
 from fastq.brokers.redis.layout import Layout
 from fastq.brokers.redis.refusals import code_of
-from fastq.brokers.sent_time import ready_since
 from fastq.exceptions import DecodeError
 
 # How many entries one reply may hold: some milliseconds in which the server serves nobody else.
@@ -78,6 +77,8 @@ def _age(raw: bytes | None) -> float | None:
     """Seconds since the message *raw* was sent, or due; None if it does not tell (task_send_timestamp)."""
     if raw is None:
         return None
+    from fastq.brokers.sent_time import ready_since  # for people who ask; it imports a worker's gate
+
     try:
         since = ready_since(decode_envelope(raw))
     except DecodeError:
