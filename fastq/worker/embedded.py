@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from fastq.worker import garbage
 from fastq.worker.loop import Loop
 from fastq.worker.worker import Worker
 
@@ -58,7 +58,7 @@ class EmbeddedWorker(Worker):
             self._metrics.stop()
         self._waker.close()
         self._release_pidfile()
-        gc.unfreeze()  # the loop has frozen what was there: the program goes on
+        garbage.unsettle()  # the program goes on
 
 
 # Seconds that a broker which pushes messages is given to send one.

@@ -8,7 +8,6 @@ the turn, until the broker has something or the pool sets the waker.
 
 from __future__ import annotations
 
-import gc
 import logging
 import random
 import threading
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from fastq._core.message import Action, Delivery, Outcome
 from fastq.brokers.workflows import Waiting
 from fastq.exceptions import OperationalError
+from fastq.worker import garbage
 from fastq.worker.elsewhere import Elsewhere
 from fastq.worker.followups import Followups
 from fastq.worker.heartbeat import Heartbeat
@@ -200,7 +200,7 @@ class Loop:
         Raises `OperationalError` only when the broker stayed away for *max_retries* attempts.
         """
         self._consumer = self._open_consumer()
-        gc.freeze()  # the application stays for good: no collection need look at it again
+        garbage.settle()  # the application stays for good
         # Where tasks run in this very thread, the heartbeat takes the turns meanwhile.
         heartbeat = Heartbeat(self) if self._pool.runs_inline else None
         busy = heartbeat or nullcontext()

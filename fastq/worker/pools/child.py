@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import resource
@@ -18,6 +17,7 @@ from fastq import signals
 from fastq._core.board import Board, die_with_parent
 from fastq._core.limits import SignalTimer
 from fastq._core.message import Delivery, message_from_tuple
+from fastq.worker import garbage
 from fastq.worker.pools.coroutines import CoroutineRunner
 from fastq.worker.pools.frames import LIMITS, FrameDecoder, encode
 from fastq.worker.pools.tracing import exited, make_tracer
@@ -125,8 +125,8 @@ def run_child(
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     _detach_stdin()
     current_process().name = f"{kind}PoolWorker-{row + 1}"  # so logs name it, as Celery's do
-    # What the parent has loaded is never garbage; looking through it would unshare its memory.
-    gc.freeze()
+    # To look through what the parent has loaded would unshare its memory.
+    garbage.settle()
     code = 0
     try:
         signals.worker_process_init.send(sender=None)
