@@ -429,8 +429,9 @@ cdef class TurnCodec:
     def settled(self, outcomes, waiting=()) -> None:
         """Forget the claims of *outcomes*: their turn took place, but for those that are *waiting*."""
         cdef Outcome outcome
+        cdef set left = {id(outcome) for outcome in waiting}
         for outcome in outcomes:
-            if waiting and outcome in waiting:
+            if left and id(outcome) in left:
                 continue
             if self.held.get(outcome.delivery.tag) is outcome.delivery:
                 del self.held[outcome.delivery.tag]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq import serialization, states
+from fastq._core.codec import json_loads
 from fastq._core.message import Effects, Message
 from fastq._core.request import Context
 from fastq.canvas.after import After, chords_of
@@ -90,7 +92,7 @@ class Join:
                 return None
             described = backend.restore_group(self._group_id)
         try:
-            parts = [self._read(member) for member in members]
+            parts = self._read(members)
         except Exception as exc:
             raise ChordError(f"Join error: {exc!r}") from exc
         for part in parts:
@@ -101,9 +103,14 @@ class Join:
             return [part.result for part in parts]
         return self._arranged(described, {part.task_id: part.result for part in parts})
 
-    def _read(self, member: bytes) -> Ended:
-        _, task_id, state, result = self._app.load_document(member)
-        return Ended(task_id, state, result)
+    def _read(self, members: list[bytes]) -> list[Ended]:
+        found: list[Any] = []
+        if self._app.conf.result_serializer == "json":
+            with suppress(DecodeError):  # then one by one, to tell what is wrong
+                found = json_loads(b"[%b]" % b",".join(members))  # in a tenth of the time
+        if len(found) != len(members):
+            found = [self._app.load_document(member) for member in members]
+        return [Ended(task_id, state, result) for _, task_id, state, result in found]
 
     def _arranged(self, described: bytes, values: Mapping[str, Any]) -> list[Any]:
         """*values* in lists as the results of the header are, of which some are those of groups."""
