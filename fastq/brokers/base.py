@@ -311,6 +311,14 @@ class Broker(ABC):
     def close(self) -> None:
         """Close every connection. The broker may be used again: it connects anew."""
 
+    def clock(self) -> float | None:
+        """The unix time that its server has; None if that goes by this machine's clock, or does not tell."""
+        return None
+
+    def dangers(self) -> list[tuple[str, str]]:
+        """What about its server endangers messages, each with what to do about it."""
+        return []
+
     def description(self) -> str:
         """Where it lies, for people, with the password masked."""
         return self.url

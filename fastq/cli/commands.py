@@ -31,6 +31,7 @@ COMMANDS = {
     "control": "fastq.cli.remote",
     "status": "fastq.cli.remote",
     "amqp": "fastq.cli.amqp",
+    "doctor": "fastq.cli.doctor",
     "report": "fastq.cli.report",
 }
 

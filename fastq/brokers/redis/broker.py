@@ -142,6 +142,18 @@ class RedisBroker(Broker):
         members = self.run(lambda connection, left: connection.call("SMEMBERS", key, timeout=left))
         return frozenset(queues) & {member.decode() for member in members}
 
+    def clock(self) -> float:
+        """Ask the server."""
+        from fastq.brokers.redis import health  # for people who ask
+
+        return self.run(health.clock)
+
+    def dangers(self) -> list[tuple[str, str]]:
+        """Look at what the server tells of itself."""
+        from fastq.brokers.redis import health  # for people who ask
+
+        return self.run(health.dangers)
+
     def delayed(self, queues: Iterable[str], limit: int) -> list[tuple[float, Message]]:
         """Read the schedules, the first of each."""
         return self.run(
