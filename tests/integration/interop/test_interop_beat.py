@@ -10,7 +10,13 @@ from interop_fleet import wait_until
 def test_what_one_kind_of_beat_sends_the_other_kind_of_worker_runs(way):
     key = f"beat-{uuid4()}"
     options = {"queue": way.queue, "expires": 60, "headers": {"mine": "1"}}
-    entry = {"task": "proj.note", "schedule": 0.2, "args": [key], "kwargs": {"value": "x"}, "options": options}
+    entry = {
+        "task": "proj.note",
+        "schedule": 0.2,
+        "args": [key],
+        "kwargs": {"value": "x"},
+        "options": options,
+    }
     beat = way.fleet.start_beat(way.sender, {"often": entry})
     notes = way.fleet.redis(1)
     try:
