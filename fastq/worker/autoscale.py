@@ -7,10 +7,12 @@ a time. Pure: the figures and the time are arguments.
 
 from __future__ import annotations
 
+import os
+
 # Seconds that work may lie ahead of a worker before it grows; and what it grows for.
 PATIENCE = 1.0
-# Seconds that fewer slots must do before one leaves (Celery's AUTOSCALE_KEEPALIVE).
-KEPT_SECONDS = 30.0
+# Seconds that fewer slots must do before one leaves, by Celery's name.
+KEPT_SECONDS = float(os.environ.get("AUTOSCALE_KEEPALIVE", 30.0))
 # Seconds that a task of which nothing is known is thought to take.
 UNKNOWN_SECONDS = 0.1
 
