@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
 
 class Journal:
-    """Appends to the journal at *path*; safe over processes and threads, and whole after any kill -9."""
+    """Appends to the journal at *path*; safe over processes and threads, and readable after any kill -9."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -48,9 +48,10 @@ class Journal:
         return f"{os.getpid()}.{next(self._runs)}"
 
     def note(self, kind: str, ids: Iterable[str] = ("-",), run: str = "-") -> None:
-        """Write a line for each of *ids*, all or nothing."""
+        """Write a line for each of *ids*, in one write."""
         tail = f" {run} {os.getpid()} {time.monotonic():.6f}\n"
-        os.write(self._fd, "".join(f"{kind} {each}{tail}" for each in ids).encode())
+        # Who is killed at it leaves a line unfinished: the first one of the next write must not go on with it.
+        os.write(self._fd, "".join(["\n", *(f"{kind} {each}{tail}" for each in ids)]).encode())
 
     def close(self) -> None:
         """Close the file."""
@@ -70,8 +71,10 @@ class JournalReader:
         *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
         fresh = []
         for line in lines:
-            kind, task_id, run, pid, at = line.decode().split(" ")
-            fresh.append(Event(kind, task_id, run, int(pid), float(at)))
+            fields = line.decode().split(" ")
+            if len(fields) == 5:  # else nothing, or what a killed process left unfinished
+                kind, task_id, run, pid, at = fields
+                fresh.append(Event(kind, task_id, run, int(pid), float(at)))
         self.events += fresh
         return fresh
 

@@ -70,9 +70,11 @@ def test_publishers_that_are_killed(stage: Stage, kills: int) -> None:
         with subprocess.Popen(
             [sys.executable, HERE / "publisher.py", stage.url, stage.journal.path], env=stage.environment
         ) as publisher:
-            stage.wait_for(lambda _, least=batches: len(stage.ids("sent")) > least, "a confirmed batch")
-            time.sleep(rng.uniform(0.0, 0.05))
-            publisher.kill()
+            try:
+                stage.wait_for(lambda _, least=batches: len(stage.ids("sent")) > least, "a confirmed batch")
+                time.sleep(rng.uniform(0.0, 0.05))
+            finally:
+                publisher.kill()
     verdict = stage.verdict()
     assert verdict.is_good and not verdict.dead and not verdict.excused, f"{verdict}\n{stage.logs()}"
     assert stage.ids("try") - stage.ids("sent")
