@@ -130,6 +130,7 @@ def bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     help="Run MIN to MAX tasks at once, as work needs them.",
 )
 @click.option("--statedb", metavar="PATH", help="Keep there too what was revoked.")
+@click.option("--with-mingle", "mingle", is_flag=True, help="Ask other workers first what was revoked.")
 @click.option("--purge", "--discard", is_flag=True, help="First remove what waits in the queues.")
 @click.option("-I", "--include", callback=comma_separated, metavar="MODULES", help="Import these too.")
 @click.option("-D", "--detach", is_flag=True, help="Run in the background, with a pid and a log file.")

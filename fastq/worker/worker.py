@@ -82,6 +82,7 @@ class Worker:
     include: Sequence[str] = ()
     autoscale: tuple[int, int] | None = None  # most and fewest tasks at once
     statedb: str | None = None  # file that keeps what was revoked
+    mingle: bool = False  # ask other workers at the start what was revoked, as Celery's do
     beat: bool = False  # send periodic tasks too
     schedule_filename: str | None = None  # of the beat's scheduler
     scheduler: Any = None  # the beat's
@@ -287,7 +288,19 @@ class Worker:
         from fastq.worker.remote.pidbox import Pidbox
 
         self._pidbox = Pidbox(Node(self, loop, self._pool, self._gate, self._window, self._revocations))
+        if self.mingle:
+            self._mingle()
         self._pidbox.start()
+
+    def _mingle(self) -> None:
+        """Hear from other workers, Celery's among them, what was revoked, and count past their clocks."""
+        others = self.app.control.inspect().hello(self.hostname, self._revocations.records())
+        for node, said in (others or {}).items():
+            if node == self.hostname or not isinstance(said, dict) or "clock" not in said:
+                continue
+            self.app.clock.adjust(int(said["clock"]))
+            self._revocations.add(said.get("revoked") or ())
+            logger.info("Mingled with %s", node)
 
     def _end_control(self) -> None:
         if self._pidbox is not None:

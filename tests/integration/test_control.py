@@ -347,3 +347,22 @@ def test_a_paused_queue_stays_paused_through_a_restart(app: FastQ, gate: Gate) -
 def test_shutdown_stops_the_worker(app: FastQ, gate: Gate, worker: Any) -> None:
     assert app.control.shutdown() is None
     wait_until(lambda: not app.control.ping(timeout=0.1))
+
+
+def test_a_worker_mingles_when_it_is_told_to(app: FastQ, gate: Gate, worker: Any) -> None:
+    worker._revocations.add(["known-here-alone"])
+    app.clock.value = 100
+    newcomer = FastQ("proj", broker=app.conf.broker_url, set_as_current=False)
+    options = {"hostname": "w2@example", "perform_ping_check": False, "mingle": True}
+    with newcomer, start_worker(newcomer, **options) as other:
+        assert "known-here-alone" in other._revocations.records()
+        assert newcomer.clock.value > 100
+
+
+def test_two_workers_answer_once_each(app: FastQ, gate: Gate, worker: Any) -> None:
+    twin = FastQ("proj", broker=app.conf.broker_url, set_as_current=False)
+    with twin, start_worker(twin, hostname="w2@example", perform_ping_check=False):
+        wait_until(lambda: len(app.control.ping(limit=2, timeout=0.2)) == 2)
+        replies = app.control.ping(limit=2, timeout=PATIENCE)
+        assert sorted(node for reply in replies for node in reply) == [NODE, "w2@example"]
+        assert app.control.ping(pattern="w2*", limit=1) == [{"w2@example": {"ok": "pong"}}]
