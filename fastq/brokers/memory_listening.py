@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -29,11 +30,12 @@ class MemoryListener(Listener):
         with self._store.lock:
             if self not in self._store.listeners:
                 self._store.listeners.append(self)
-        heard = self._take()
-        if not heard and timeout > 0:
-            assert self._waker is not None
-            wait_for(self._waker.fileno(), self._waker, timeout)
-            heard = self._take()
+        assert self._waker is not None
+        deadline = time.monotonic() + timeout
+        while not (heard := self._take()) and (left := deadline - time.monotonic()) > 0:
+            is_set = wait_for(self._waker.fileno(), self._waker, left)
+            if is_set and self._own_waker is None:
+                return self._take()
         return heard
 
     def tell(self, exchange: str, messages: Sequence[Message]) -> None:
