@@ -65,6 +65,7 @@ cdef class Outcome:
     cdef public double until
     cdef public str reason
     cdef public double runtime
+    cdef public tuple shown
     cpdef tuple to_tuple(self)
 
 

@@ -117,6 +117,7 @@ class Outcome:
     until: float
     reason: str | None
     runtime: float
+    shown: tuple[str, str | None] | None
     def __init__(
         self,
         delivery: Delivery,
@@ -130,6 +131,7 @@ class Outcome:
         until: float = 0,
         reason: str | None = None,
         runtime: float = 0,
+        shown: tuple[str, str | None] | None = None,
     ) -> None: ...
     def to_tuple(self) -> tuple[Any, ...]: ...
 

@@ -482,18 +482,19 @@ cpdef str part_name(str task_id, index):
 cdef class Outcome:
     """What became of a delivery: how to settle it, and the effects that belong to its commit.
 
-    *action* is an `Action`; `PARK` comes with *until* (unix seconds), `BURY` with *reason*.
+    *action* is an `Action`; `PARK` comes with *until* (unix seconds), `BURY` and a task that was revoked with *reason*.
     A delivery whose tag is None was settled before it ran: only the effects take place.
     *result* is the result document to store for the message's id (None: store nothing) and
     *state* its state; *follow* lists messages to publish, *effects* is an `Effects` or None.
     *failure* is the map of the exception with which a task ended that did not run to its end (§5.2),
     if its message may name tasks to follow: what it means for these is still to be worked out, where
-    code of the user's may run. *runtime* is in seconds, 0 if the task did not run.
+    code of the user's may run. *runtime* is in seconds, 0 if the task did not run. *shown* is what events
+    tell of it: what was returned or raised, as text, and the traceback or None; None: not asked for.
     """
 
     def __init__(self, Delivery delivery, int action=ACK, *, str state=None, bytes result=None,
                  list follow=None, Effects effects=None, dict failure=None, double until=0, str reason=None,
-                 double runtime=0):
+                 double runtime=0, tuple shown=None):
         self.delivery = delivery
         self.action = action
         self.state = state
@@ -504,6 +505,7 @@ cdef class Outcome:
         self.until = until
         self.reason = reason
         self.runtime = runtime
+        self.shown = shown
 
     cpdef tuple to_tuple(self):
         """The fields but the delivery as plain values, for `marshal`."""
@@ -511,7 +513,7 @@ cdef class Outcome:
         if self.follow is not None:
             follow = [(<Message> message).to_tuple() for message in self.follow]
         return (self.action, self.state, self.result, follow, self.until, self.reason, self.runtime,
-                None if self.effects is None else self.effects.to_tuple(), self.failure)
+                None if self.effects is None else self.effects.to_tuple(), self.failure, self.shown)
 
     def __repr__(self):
         return f"<Outcome {Action(self.action).name.lower()} {self.state} of {self.delivery!r}>"
@@ -522,7 +524,7 @@ def outcome_from_tuple(Delivery delivery, tuple fields) -> Outcome:
     cdef Outcome outcome = Outcome.__new__(Outcome)
     outcome.delivery = delivery
     (outcome.action, outcome.state, outcome.result, follow, outcome.until, outcome.reason,
-     outcome.runtime, effects, outcome.failure) = fields
+     outcome.runtime, effects, outcome.failure, outcome.shown) = fields
     outcome.follow = None if follow is None else [message_from_tuple(message) for message in follow]
     outcome.effects = None if effects is None else effects_from_tuple(effects)
     return outcome

@@ -11,6 +11,7 @@ class Tracer:
     arm: Callable[[float], None] | None
     disarm: Callable[[], None] | None
     run_coroutine: Callable[[Coroutine[Any, Any, Any]], Any]
+    shows: bool
     app: Any
     hostname: str
     def __init__(

@@ -211,12 +211,14 @@ cdef class Tracer:
     *time_limit* and *soft_time_limit* (seconds) hold for tasks that set none. A pool that
     keeps soft limits sets `arm`, called with the limit just before the user's function,
     and `disarm`, called right after it; between them `SoftTimeLimitExceeded` may be raised
-    in the function. `run_coroutine` runs an ``async def`` task to its end in this thread.
+    in the function. `run_coroutine` runs an ``async def`` task to its end in this thread. With `shows`
+    outcomes have what events tell of them.
     """
 
     cdef public object arm
     cdef public object disarm
     cdef public object run_coroutine
+    cdef public bint shows
     cdef readonly object app
     cdef readonly str hostname
     cdef object time_limit
@@ -543,8 +545,7 @@ cdef class Tracer:
         details = _Details(exc)
         run.traceback = details.traceback
         if not context.ignore_result:
-            cause = exc if exc.exc is None else exc.exc
-            outcome.result = self._failure_document(run, "RETRY", cause, details.traceback)
+            outcome.result = self._failure_document(run, "RETRY", _cause(exc), details.traceback)
         if signals.task_retry.receivers:
             signals.task_retry.send(sender=task, request=context, reason=exc, einfo=details)
         _guarded(run, task.on_retry, (exc, context.id, context.args, context.kwargs, details))
@@ -581,6 +582,7 @@ cdef class Tracer:
         self._fail_followers(run, exc)
         cdef Outcome outcome = self._outcome(run, BURY, "FAILURE")
         outcome.reason = f"what became of the task can't be told: {preview(exc)}\n{details.traceback}"
+        outcome.shown = (preview(exc), details.traceback)
         if not context.ignore_result or run.plan.stores_errors:
             outcome.result = self._failure_document(run, "FAILURE", exc, details.traceback)
         return outcome
@@ -619,6 +621,9 @@ cdef class Tracer:
     cdef _finish(self, Run run, Outcome outcome, value, details):
         cdef Context context = run.context
         task, state = run.plan.task, outcome.state
+        if self.shows:
+            text = preview(value if details is None else _cause(value), task.resultrepr_maxsize)
+            outcome.shown = (text, run.traceback)
         if run.plan.has_after_return:
             arguments = (state, value, context.id, context.args, context.kwargs, details)
             _guarded(run, task.after_return, arguments)
@@ -676,7 +681,9 @@ cdef class Tracer:
 
     def revoked(self, Delivery delivery, str why="revoked"):
         """The outcome of a message that was revoked or has expired."""
-        return self._without_run(delivery, "REVOKED", TaskRevokedError(why))
+        cdef Outcome outcome = self._without_run(delivery, "REVOKED", TaskRevokedError(why))
+        outcome.reason = why
+        return outcome
 
     def timed_out(self, Delivery delivery, seconds):
         """The outcome of a task that was ended at its hard limit of *seconds*."""
@@ -736,6 +743,7 @@ cdef class Tracer:
         cdef Context context
         if delivery.message.task in JOBS:
             return outcome  # that of a job which was not done
+        outcome.shown = (preview(exc), None)
         if state != "RETRY" and self.follower.may_name_followers(delivery.message):
             outcome.failure = self.follower.describe(exc)
         task = self.tasks.get(delivery.message.task)
@@ -749,6 +757,11 @@ cdef class Tracer:
             signals.task_failure.send(sender=task, task_id=delivery.message.id, exception=exc, args=None,
                                       kwargs=None, traceback=None, einfo=None)
         return outcome
+
+
+cdef _cause(exc):
+    """Why a task failed or is to be tried again."""
+    return exc.exc if isinstance(exc, Retry) and exc.exc is not None else exc
 
 
 cdef _guarded(Run run, method, tuple arguments):

@@ -382,6 +382,8 @@ class FastQ:
         else:
             policy = sending.publish_policy(self.conf, options)
             self.broker.publish(messages, None if policy is None else policy.timeout, policy)
+            if self.conf.task_send_sent_event:
+                self.events.sent(messages)
 
     def send_task(
         self,

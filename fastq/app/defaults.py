@@ -88,7 +88,6 @@ S = Setting
 # Why a setting is accepted and not used: its part is still to come, ...
 CANVAS = "this version has no canvas"
 CONTROL = "this version's beat has no remote control"
-EVENTS = "this version sends no events"
 RABBITMQ = "this version does not serve RabbitMQ"
 RPC_EXCHANGE = "results go to the client's queue by the default exchange, as Celery 5 sends them"
 SECURITY = "this version does not sign messages"
@@ -333,7 +332,6 @@ _TASK = (
         False,
         "Send a task-sent event for every task.",
         old=("CELERY_SEND_TASK_SENT_EVENT",),
-        unused=EVENTS,
     ),
     S(
         "task_send_timestamp",
@@ -501,7 +499,6 @@ _WORKER = (
         False,
         "Send events about tasks.",
         old=("CELERY_SEND_EVENTS",),
-        unused=EVENTS,
     ),
     S("worker_shutdown_timeout", SECONDS, 25.0, "Seconds that running tasks have to finish at a clean stop."),
     S(

@@ -135,6 +135,14 @@ def bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("-I", "--include", callback=comma_separated, metavar="MODULES", help="Import these too.")
 @click.option("-D", "--detach", is_flag=True, help="Run in the background, with a pid and a log file.")
 @click.option("--pidfile", metavar="PATH", help="Keep the process id there; one worker a file.")
+@click.option("-E", "--task-events", is_flag=True, default=None, help="Send events of tasks, for monitors.")
+@click.option("--without-heartbeat", is_flag=True, help="Send no worker-heartbeat events.")
+@click.option(
+    "--heartbeat-interval",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Between these; default: 2.",
+)
 @click.option("-B", "--beat", is_flag=True, help="Send periodic tasks too, from a process of its own.")
 @click.option(
     "-s", "--schedule-filename", "--schedule", metavar="PATH", help="With -B: the file of its scheduler."
@@ -150,10 +158,8 @@ def bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--gid", metavar="GROUP", help="Become this group.")
 @click.option("--umask", metavar="OCTAL", help="The umask of files we make, as in 022.")
 @click.option("-O", "--optimization", type=click.Choice(["default", "fair"]), hidden=True, expose_value=False)
-@click.option("-E", "--task-events", is_flag=True, hidden=True, expose_value=False)
 @click.option("--without-gossip", is_flag=True, hidden=True, expose_value=False)
 @click.option("--without-mingle", is_flag=True, hidden=True, expose_value=False)
-@click.option("--without-heartbeat", is_flag=True, hidden=True, expose_value=False)
 @common_options
 @click.pass_context
 def worker(ctx: click.Context, /, **options: Any) -> int | Worker:
@@ -169,8 +175,7 @@ def worker(ctx: click.Context, /, **options: Any) -> int | Worker:
     the rest back; the second, or QUIT, gives everything back at once, or when what runs has had
     worker_soft_shutdown_timeout. HUP restarts, USR1 logs all stacks.
 
-    Celery's -O, --without-gossip, --without-mingle and --without-heartbeat are accepted and change nothing;
-    so is -E, for this version sends no events yet.
+    Celery's -O, --without-gossip and --without-mingle are accepted and change nothing.
     """
     target = target_of(ctx)
     if options.pop("reload"):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastq import serialization
+from fastq._core.codec import json_dumps, json_loads
 from fastq._core.message import Message
 from fastq.app.current import app_or_default
 from fastq.events.event import Event, get_exchange, group_from, routing_key
@@ -25,6 +26,10 @@ logger = logging.getLogger("fastq.events")
 
 # Seconds that sending an event may take when the broker is away.
 SEND_SECONDS = 1.0
+# Events in one message, which then has about 100 KB.
+BATCH_MOST = 400
+# How the routing key ends of lists of events of one group.
+MULTI = ".multi"
 # Events that are kept while the broker is away; older ones go.
 KEPT_WHILE_OFFLINE = 10_000
 
@@ -32,6 +37,11 @@ KEPT_WHILE_OFFLINE = 10_000
 def utc_offset() -> float:
     """Hours by which this machine's clock on the wall is behind UTC (PROTOCOL.md §6.2)."""
     return (time.altzone if time.localtime().tm_isdst else time.timezone) / 3600
+
+
+def beginning(own: Mapping[str, Any]) -> bytes:
+    """How the JSON of an event begins that has the fields *own*, up to the value of its clock."""
+    return b'%b,"clock":' % json_dumps(dict(own))[:-1]
 
 
 class Announcer:
@@ -49,10 +59,16 @@ class Announcer:
     def message(self, key: str, body: Any) -> Message:
         """The message of an event, or of a list of them."""
         content_type, encoding, data = serialization.dumps(body, self._serializer)
-        return self.encoded(key, data, content_type, encoding)
+        return self._message(key, data, content_type, encoding)
 
-    def encoded(self, key: str, data: bytes, content_type: str, encoding: str) -> Message:
-        """The message of events that are written already."""
+    def message_of_json(self, key: str, events: list[bytes]) -> Message:
+        """The message of an event, or of a list of several, which are JSON already."""
+        data = events[0] if len(events) == 1 and not key.endswith(MULTI) else b"[%b]" % b",".join(events)
+        if self._serializer != "json":
+            return self.message(key, json_loads(data))
+        return self._message(key, data, "application/json", "utf-8")
+
+    def _message(self, key: str, data: bytes, content_type: str, encoding: str) -> Message:
         return Message(
             "",
             "",
@@ -176,7 +192,7 @@ class EventDispatcher:
             if groups:
                 buffers, self._buffers = self._buffers, {}
                 for group, events in buffers.items():
-                    messages.append(self._announcer.message(f"{group}.multi", events))
+                    messages.append(self._announcer.message(group + MULTI, events))
         if messages:
             self._announce(messages)
 

@@ -51,11 +51,17 @@ class EmbeddedWorker(Worker):
         if self.logging:
             super()._set_up_logging()
 
+    def _start_events(self, loop: Loop) -> None:
+        """Be silent, unless events of tasks are wanted."""
+        if self.app.conf.worker_send_task_events:
+            super()._start_events(loop)
+
     def _end(self) -> None:
         self._is_over = True
         self._end_control()
         if self._metrics is not None:
             self._metrics.stop()
+        self._stop_events()
         self._waker.close()
         self._release_pidfile()
         garbage.unsettle()  # the program goes on
@@ -94,7 +100,7 @@ class DrainWorker(EmbeddedWorker):
     @property
     def ran(self) -> int:
         """How many deliveries have been settled."""
-        return 0 if self._loop is None else self._loop._state.settled
+        return 0 if self._loop is None else self._loop.state.settled
 
     def _make_loop(self) -> Loop:
         loop = super()._make_loop()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fastq.worker.duplicates import Duplicates
     from fastq.worker.pools.base import Pool
     from fastq.worker.state import WorkerState
+    from fastq.worker.task_log import TaskLog
 
 logger = logging.getLogger("fastq.worker")
 
@@ -95,6 +96,7 @@ class Loop:
         self._max_retries = max_retries
         self._recall = recall
         self._is_stale = recall is not None  # what others have said meanwhile is to be read up
+        self.events: TaskLog | None = None  # told what becomes of tasks; any thread may set it
         self._consumer: Consumer | None = None
         # Outcomes that did not take effect yet; they outlive a lost connection.
         self._outcomes: list[Outcome] = []
@@ -133,6 +135,11 @@ class Loop:
     def running(self) -> list[tuple[Delivery, float]]:
         """What runs now, with the monotonic time of each start."""
         return self._pool.running()
+
+    @property
+    def state(self) -> WorkerState:
+        """What it has done so far."""
+        return self._state
 
     # -- being told what to do ------------------------------------------------------
 
@@ -323,6 +330,8 @@ class Loop:
 
     def _settle_soon(self, outcomes: list[Outcome]) -> None:
         """Have *outcomes* settled with the next turn, or when they are whole."""
+        if (events := self.events) is not None:
+            events.ended(outcomes)
         self._outcomes += self._followups.screen(outcomes, time.monotonic())
 
     def _hold_back(self, waiting: Waiting) -> None:
@@ -360,6 +369,8 @@ class Loop:
             self._state.received += len(deliveries)
             refused: list[Outcome] = []
             deliveries = self._gate.admit(deliveries, time.time(), refused)
+            if (events := self.events) is not None:
+                events.received([*deliveries, *(each.delivery for each in refused if each.state is not None)])
             if refused:
                 if self._tally is not None:
                     self._tally.ended(refused, time.time())

@@ -27,6 +27,7 @@ from fastq.worker.cpus import available_cpus
 from fastq.worker.daemon import PidFile
 from fastq.worker.duplicates import Duplicates
 from fastq.worker.elsewhere import Elsewhere
+from fastq.worker.events import HEARTBEAT_SECONDS, WorkerEvents
 from fastq.worker.followups import Followups
 from fastq.worker.last_results import LastResults
 from fastq.worker.loop import Loop
@@ -83,6 +84,9 @@ class Worker:
     autoscale: tuple[int, int] | None = None  # most and fewest tasks at once
     statedb: str | None = None  # file that keeps what was revoked
     mingle: bool = False  # ask other workers at the start what was revoked, as Celery's do
+    task_events: bool | None = None  # send events of tasks
+    without_heartbeat: bool = False
+    heartbeat_interval: float | None = None  # seconds
     beat: bool = False  # send periodic tasks too
     schedule_filename: str | None = None  # of the beat's scheduler
     scheduler: Any = None  # the beat's
@@ -100,7 +104,7 @@ class Worker:
     _is_over: bool = field(init=False, default=False)
     _held_pidfile: PidFile | None = field(init=False, default=None)
     _beat: Any = field(init=False, default=None)
-    events: Any = field(init=False, default=None)  # what sends events, for remote control
+    events: WorkerEvents | None = field(init=False, default=None)
     autoscaler: Autoscaler | None = field(init=False, default=None)
     _paused: set[str] = field(init=False, default_factory=set)
     _loop: Loop | None = field(init=False, default=None)
@@ -134,6 +138,7 @@ class Worker:
             "task_soft_time_limit": self.soft_time_limit,
             "worker_max_tasks_per_child": self.max_tasks_per_child,
             "worker_max_memory_per_child": self.max_memory_per_child,
+            "worker_send_task_events": self.task_events,
         }
         conf.override(**{name: value for name, value in given.items() if value is not None})
         self.logfile = self.logfile or conf.worker_logfile
@@ -216,6 +221,7 @@ class Worker:
                 self._start_beat()
             self._pool.start()
             loop = self._loop = self._make_loop()
+            self._start_events(loop)
             self._revocations = self._make_revocations(loop)
             if self.app.conf.worker_enable_remote_control:
                 self._start_control(loop)
@@ -312,6 +318,17 @@ class Worker:
         """The queues of this worker from which nothing is taken now."""
         return frozenset(self._paused)
 
+    def _start_events(self, loop: Loop) -> None:
+        frequency = 0.0 if self.without_heartbeat else self.heartbeat_interval or HEARTBEAT_SECONDS
+        self.events = WorkerEvents(self.app, self.hostname, loop, self._pool, frequency)
+        if self.app.conf.worker_send_task_events:
+            self.events.enable()
+        self.events.start()
+
+    def _stop_events(self) -> None:
+        if self.events is not None:
+            self.events.stop()
+
     # -- what remote control has done; but for `shut_down` in the loop's thread ------------------
 
     def shut_down(self) -> None:
@@ -350,6 +367,7 @@ class Worker:
         self._end_control()
         if self._metrics is not None:
             self._metrics.stop()
+        self._stop_events()
         if self._beat is not None:
             self._beat.stop()
         self.app.close()

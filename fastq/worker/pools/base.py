@@ -154,6 +154,11 @@ class Pool(ABC):
         for tracer in self.tracers():
             tracer.forget_plans()
 
+    def show_outcomes(self, shows: bool) -> None:
+        """Say whether outcomes are to have what events tell of them (`Outcome.shown`). From any thread."""
+        for tracer in self.tracers():
+            tracer.shows = shows
+
     @abstractmethod
     def tracers(self) -> list[Tracer]:
         """What runs its tasks in this process."""

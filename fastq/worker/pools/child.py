@@ -19,7 +19,7 @@ from fastq._core.limits import SignalTimer
 from fastq._core.message import Delivery, message_from_tuple
 from fastq.worker import garbage
 from fastq.worker.pools.coroutines import CoroutineRunner
-from fastq.worker.pools.frames import LIMITS, FrameDecoder, encode
+from fastq.worker.pools.frames import LIMITS, SHOWS, FrameDecoder, encode
 from fastq.worker.pools.tracing import exited, make_tracer
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class Child:
             task = self._app.tasks[name]
             task.time_limit, task.soft_time_limit = hard, soft
         self._tracer.forget_plans()
+
+    def show_outcomes(self, shows: bool) -> None:
+        """Let outcomes have what events tell of them, or not."""
+        self._tracer.shows = shows
 
     def run(self, first: int, items: list[tuple[Any, ...]]) -> bool:
         """Run the deliveries that still are ours; False when this child is to be replaced."""
@@ -134,6 +138,8 @@ def run_child(
         for first, items in child.batches():
             if first == LIMITS:
                 child.set_limits(items)
+            elif first == SHOWS:
+                child.show_outcomes(items)
             elif not child.run(first, items):
                 break
     except SystemExit as exc:

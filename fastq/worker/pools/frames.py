@@ -20,6 +20,9 @@ MARSHAL_VERSION = 2
 # In place of a position: the value is a map of task name to (hard limit, soft limit).
 LIMITS = -1
 
+# In place of a position: the value says whether outcomes are to have what events tell of them.
+SHOWS = -2
+
 # The first byte of every pickle of protocol 2 and later; no tuple starts so in `marshal`.
 PICKLE_MARK = 0x80
 

@@ -8,7 +8,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fastq.worker.pools.frames import LIMITS, FrameDecoder, encode
+from fastq.worker.pools.frames import LIMITS, SHOWS, FrameDecoder, encode
 
 if TYPE_CHECKING:
     import socket
@@ -42,6 +42,7 @@ class ChildHandle:
         self.is_unwanted = False  # it was killed because nobody needs what it ran
         self.revoked: str | None = None  # why the task for which it was killed was to end
         self.given_in_all = 0  # deliveries
+        self.shows = False  # whether its outcomes have what events tell of them
         self.overran: float | None = None  # the hard limit (seconds) for which it was killed
         self.hard_limit: tuple[int, float | None] = (-1, None)  # of the delivery at this position, in seconds
         self._end = 0  # the position that the next delivery gets
@@ -76,6 +77,11 @@ class ChildHandle:
         """What waits here. From any thread."""
         first = self.board.next(self.row)
         return [delivery for position, delivery in list(self.given.items()) if position >= first]
+
+    def show_outcomes(self, shows: bool) -> None:
+        """Let the outcomes of what is given from now on have what events tell of them, or not."""
+        self.shows = shows
+        self._unsent.append(memoryview(encode((SHOWS, shows))))
 
     def withdraw(self) -> list[Delivery]:
         """Take back what has not started; it will not run there."""

@@ -265,6 +265,8 @@ class PreforkPool(Pool):
             for _ in batch:
                 self._backlog.popleft()
             if batch:
+                if child.shows != self._tracer.shows:
+                    child.show_outcomes(self._tracer.shows)
                 child.give(batch)
                 self._watch_writes(child)
 
