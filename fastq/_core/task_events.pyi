@@ -13,7 +13,6 @@ class EventWriter:
         outcomes: Iterable[Outcome],
         at: float,
         started: dict[int, Delivery],
-        tells_sent: bool,
         out: list[bytes],
     ) -> None: ...
     def started(self, delivery: Delivery, at: float, out: list[bytes]) -> None: ...

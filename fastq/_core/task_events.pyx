@@ -38,12 +38,12 @@ cdef class EventWriter:
             name = self._name(message)
             if name is not None:
                 out.append(b"".join((
-                    self.own, self._tick(), self._described(message, <bytes> name),
+                    self.own, self._tick(), self._described(message, <bytes> name, True),
                     b',"timestamp":', stamp, b',"type":"task-received"}',
                 )))
 
-    def ended(self, outcomes, double at, dict started, bint tells_sent, list out):
-        """Write what became of tasks, known at the unix time *at*; with *tells_sent*, of what they sent too.
+    def ended(self, outcomes, double at, dict started, list out):
+        """Write what became of tasks, known at the unix time *at*.
 
         *started* holds the deliveries, by identity, of which ``task-started`` was written; those that have
         ended are removed.
@@ -59,9 +59,6 @@ cdef class EventWriter:
             fields = _of_outcome(outcome)
             if fields is not None and outcome.runtime > 0 and not was_told:
                 self._write_started(uuid, at - outcome.runtime, out)
-            if tells_sent and outcome.follow is not None:
-                for message in outcome.follow:
-                    self.sent(<Message> message, at, out)
             if fields is not None:
                 out.append(b"".join((self.own, self._tick(), b',"uuid":', uuid, <bytes> fields,
                                      b',"timestamp":', stamp, b"}")))
@@ -77,7 +74,7 @@ cdef class EventWriter:
         if name is None:
             return
         out.append(b"".join((
-            self.own, self._tick(), self._described(message, <bytes> name),
+            self.own, self._tick(), self._described(message, <bytes> name, False),
             b',"queue":', _text(message.queue or message.routing_key),
             b',"exchange":', _text(message.exchange),
             b',"routing_key":', _text(message.routing_key or message.queue),
@@ -103,11 +100,11 @@ cdef class EventWriter:
         self.clock += 1
         return text[_digits(text, sizeof(text), self.clock):sizeof(text)]
 
-    cdef bytes _described(self, Message message, bytes name):
-        """The fields that say what a message asks for."""
+    cdef bytes _described(self, Message message, bytes name, bint may_shadow):
+        """The fields that say what a message asks for; with *may_shadow* by the name that it is shown with."""
         cdef dict headers = message.all_headers()
         cdef bytes uuid = _text(message.id)
-        shadow = headers.get("shadow")
+        shadow = headers.get("shadow") if may_shadow else None
         root = headers.get("root_id")
         return b"".join((
             b',"uuid":', uuid,

@@ -22,6 +22,7 @@ COMMANDS = {
     "beat": "fastq.cli.beat",
     "schedule": "fastq.cli.schedule",
     "demo": "fastq.cli.demo",
+    "events": "fastq.cli.events",
     "call": "fastq.cli.call",
     "result": "fastq.cli.result",
     "queues": "fastq.cli.queues",
@@ -85,6 +86,7 @@ def cli() -> None:
     Where is it?   fastq result ID
     What waits?    fastq queues
     Who is there?  fastq status
+    What happens?  fastq events
 
     The app is that of -A, else of $FASTQ_APP, else of `app` under [tool.fastq] in pyproject.toml,
     else the only one in the current folder.

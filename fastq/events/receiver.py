@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastq import serialization
-from fastq._core.codec import json_dumps
 from fastq._core.message import Message, new_id
 from fastq.app.current import app_or_default
+from fastq.events.asking import ask
 from fastq.events.event import get_exchange
 from fastq.exceptions import ContentDisallowed, DecodeError, ImproperlyConfigured
-from fastq.topology import Exchange, Queue
+from fastq.topology import Queue
 from fastq.wakeup import Waker
 
 if TYPE_CHECKING:
@@ -135,10 +135,7 @@ class EventReceiver:
 
     def wakeup_workers(self, channel: Any = None) -> None:
         """Ask all workers for a heartbeat."""
-        request: dict[str, Any] = {"method": "heartbeat", "arguments": {}, "destination": None}
-        pidbox = Exchange(f"{self._conf.control_exchange}.pidbox", "fanout", durable=False)
-        message = Message("", "", {}, json_dumps(request), queue="", exchange=pidbox.name, routing_key="")
-        self._broker.announce(pidbox, [message])
+        ask(self._broker, self._conf, "heartbeat")
 
     def process(self, type: str, event: dict[str, Any]) -> None:
         """Give *event* to its handler."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastq._core.task_events import EventWriter
+from fastq.app.sending import origin
 from fastq.events.dispatcher import BATCH_MOST, Announcer, beginning, utc_offset
 from fastq.events.event import Event, routing_key
 from fastq.exceptions import OperationalError
@@ -59,8 +60,11 @@ class WorkerEvents:
         self._own = {"hostname": hostname, "utcoffset": utc_offset(), "pid": os.getpid()}
         self._announcer = Announcer(app, app.broker, hostname, conf.event_serializer)
         self._waker = Waker()
-        self._log = TaskLog(self._waker.set, tells_sent=conf.task_send_sent_event)
+        self._log = self._new_log()
         self._writer = EventWriter(beginning(self._own), tells_of(app.tasks))
+        # What tasks send as they end is sent by this process as a client.
+        as_client = beginning({**self._own, "hostname": origin()})
+        self._sender = EventWriter(as_client, lambda name: True)
         self._is_stopping = False
         self._wants_beat = False
         self._is_away = False  # the broker is, and the log has it
@@ -83,6 +87,7 @@ class WorkerEvents:
         if self._loop.events is not None:
             return False
         self._pool.show_outcomes(True)
+        self._log = self._new_log()
         self._loop.events = self._log
         return True
 
@@ -98,6 +103,9 @@ class WorkerEvents:
         """Send one heartbeat now."""
         self._wants_beat = True
         self._waker.set()
+
+    def _new_log(self) -> TaskLog:
+        return TaskLog(self._waker.set, notes_sent=self._app.conf.task_send_sent_event)
 
     # -- in its thread -----------------------------------------------------------------------
 
@@ -157,7 +165,8 @@ class WorkerEvents:
         """Messages with all events of tasks since the last call."""
         writer, clock = self._writer, self._app.clock
         writer.clock = clock.value
-        events = self._log.take(writer, self._running() if self._loop.events is not None else ())
+        running = self._running() if self._loop.events is not None else ()
+        events = self._log.take(writer, self._sender, running)
         clock.adjust(writer.clock)
         if self._log.dropped:
             logger.warning("%d events were dropped: more came than could be sent", self._log.dropped)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastq._core.message import Delivery, Outcome
+    from fastq._core.message import Delivery, Message, Outcome
     from fastq._core.task_events import EventWriter
 
 # Deliveries and outcomes that are noted at most, while no events are made of them. What comes then is lost.
@@ -18,14 +18,15 @@ MOST_NOTED = 100_000
 class TaskLog:
     """Notes what comes in and what has ended, which costs the loop one call for a batch.
 
-    *wake* is called with the first note after `rest`. *tells_sent*: what tasks send is told of too.
+    *wake* is called with the first note after `rest`. *notes_sent*: what tasks send as they end is noted too.
     """
 
-    def __init__(self, wake: Callable[[], None], *, tells_sent: bool = False) -> None:
+    def __init__(self, wake: Callable[[], None], *, notes_sent: bool = False) -> None:
         self._wake = wake
-        self._tells_sent = tells_sent
-        self._notes: deque[tuple[float, Sequence[Delivery], Sequence[Outcome]]] = deque()
-        self._noted = 0
+        self._notes_sent = notes_sent
+        self._notes: deque[tuple[float, Sequence[Delivery], Sequence[Outcome], Sequence[Message]]] = deque()
+        self._noted = 0  # deliveries and outcomes, by the loop
+        self._taken = 0  # of them, by the thread that sends
         self._is_resting = True  # the taker is to be woken by the next note
         self._started: dict[int, Delivery] = {}  # by identity: those whose start was told, and that still run
         self.dropped = 0
@@ -35,20 +36,27 @@ class TaskLog:
     def received(self, deliveries: Sequence[Delivery]) -> None:
         """Note that these have come in and are to run, or have been refused for good."""
         if deliveries:
-            self._note(deliveries, ())
+            self._note(len(deliveries), deliveries, (), ())
 
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """Note what became of tasks."""
         if outcomes:
-            self._note((), outcomes)
+            # Now, since whoever publishes these takes them out of their outcomes.
+            sent = [each for outcome in outcomes for each in outcome.follow or ()] if self._notes_sent else ()
+            self._note(len(outcomes), (), outcomes, sent)
 
-    def _note(self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
-        count = len(deliveries) + len(outcomes)
-        if self._noted >= MOST_NOTED:
+    def _note(
+        self,
+        count: int,
+        deliveries: Sequence[Delivery],
+        outcomes: Sequence[Outcome],
+        sent: Sequence[Message],
+    ) -> None:
+        if self._noted - self._taken >= MOST_NOTED:
             self.dropped += count
             return
         self._noted += count
-        self._notes.append((time.time(), deliveries, outcomes))
+        self._notes.append((time.time(), deliveries, outcomes, sent))
         if self._is_resting:
             self._is_resting = False
             self._wake()
@@ -62,17 +70,25 @@ class TaskLog:
             self._is_resting = False
             self._wake()
 
-    def take(self, writer: EventWriter, running: Sequence[tuple[Delivery, float]]) -> list[bytes]:
-        """All events since the last call as *writer* writes them, in order.
+    def take(
+        self, writer: EventWriter, sender: EventWriter, running: Sequence[tuple[Delivery, float]]
+    ) -> list[bytes]:
+        """All events since the last call, in order; *sender* writes those of what tasks have sent.
 
         *running* is what runs now, each with the monotonic time of its start.
         """
         events: list[bytes] = []
         for _ in range(len(self._notes)):
-            at, deliveries, outcomes = self._notes.popleft()
-            self._noted -= len(deliveries) + len(outcomes)
+            at, deliveries, outcomes, sent = self._notes.popleft()
+            self._taken += len(deliveries) + len(outcomes)
             writer.received(deliveries, at, events)
-            writer.ended(outcomes, at, self._started, self._tells_sent, events)
+            sender.clock = writer.clock
+            for message in sent:
+                sender.sent(message, at, events)
+            writer.clock = sender.clock
+            writer.ended(outcomes, at, self._started, events)
+        if self.dropped:  # the ends of some among them
+            self._started.clear()
         for delivery, started in running:
             if id(delivery) not in self._started:
                 self._started[id(delivery)] = delivery

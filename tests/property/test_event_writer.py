@@ -91,14 +91,14 @@ def test_what_comes_in_is_described(message: Message, at: float) -> None:
     near(received, {**described(message), "timestamp": at, "type": "task-received"})
     near(started, {"uuid": message.id, "timestamp": at, "type": "task-started"})
     way = {"queue": message.queue, "exchange": "", "routing_key": message.queue}
-    near(sent, {**described(message), **way, "timestamp": at, "type": "task-sent"})
+    near(sent, {**described(message), "name": message.task, **way, "timestamp": at, "type": "task-sent"})
 
 
 @given(outcomes, st.floats(1e6, 4e9), st.booleans())
 def test_what_became_of_it_is_told(outcome: Outcome, at: float, was_told: bool) -> None:
     out: list[bytes] = []
     started = {id(outcome.delivery): outcome.delivery} if was_told else {}
-    writer().ended([outcome], at, started, True, out)
+    writer().ended([outcome], at, started, out)
     assert started == {}
     assert outcome.delivery.message is not None
     uuid, (text, traceback) = outcome.delivery.message.id, outcome.shown or (None, None)
@@ -136,6 +136,6 @@ def test_a_task_that_wants_no_events_and_what_can_not_be_read_are_passed_over() 
     silent = Message("silent.task", "u", {}, b"[]", queue="celery")
     deliveries = [Delivery(silent, 1, "celery"), Delivery(None, 1, "celery", error="?", raw=b"?")]
     made.received(deliveries, 1.0, out)
-    made.ended([Outcome(each, state="SUCCESS", runtime=1.0) for each in deliveries], 1.0, {}, True, out)
+    made.ended([Outcome(each, state="SUCCESS", runtime=1.0) for each in deliveries], 1.0, {}, out)
     made.sent(silent, 1.0, out)
     assert out == []
