@@ -73,7 +73,18 @@ class WorkerEvents:
     # -- from any thread -------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin, with ``worker-online``."""
+        """Begin, with ``worker-online``.
+
+        That one is sent here, so that its thread finds all modules imported: under gevent two
+        threads must not import the same one at a time.
+        """
+        try:
+            self._send([self._of_worker("worker-online")])
+        except NotImplementedError as exc:
+            logger.warning("No events are sent: %s", exc)
+            self._loop.events = None
+            self._ended.set()
+            return
         self._pool.start_thread(self._run, "fastq-events")
 
     def stop(self) -> None:
@@ -111,12 +122,8 @@ class WorkerEvents:
 
     def _run(self) -> None:
         try:
-            self._send([self._of_worker("worker-online")])
             self._serve()
             self._send([*self._of_tasks(), self._of_worker("worker-offline")])
-        except NotImplementedError as exc:
-            logger.warning("No events are sent: %s", exc)
-            self._loop.events = None
         except Exception:
             logger.exception("The thread that sends events has failed; this worker goes on without them")
             self._loop.events = None
