@@ -27,8 +27,9 @@ cdef class Template:
     """What the messages of one task with the same options have in common.
 
     *headers* and *properties* hold all but what each message adds: its id, whose child it
-    is, and what its arguments look like; with *tells_time* when it was sent, too. *encode* turns a body ``(args, kwargs, embed)``
-    into bytes; None means plain JSON. *repr_depth* is how deep arguments are shown. There is
+    is, and what its arguments look like; with *tells_time* when it was sent, too. *encode*
+    turns a body ``(args, kwargs, embed)`` into bytes; None means plain JSON. *repr_depth* is
+    how deep arguments are shown. There is
     one message for each of *queues*.
     """
 
