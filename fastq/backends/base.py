@@ -91,7 +91,8 @@ class CompleteChord(NamedTuple):
     part: str  # the `part_name` of that last part
     # Somebody else has it, who may have died: count the part again after a while, and do not join now.
     is_taken: bool = False
-    # What `Backend.parts` would give, where it is at hand and not too large, and `Backend.restore_group`.
+    # What `Backend.parts` would give, where it is at hand and not too large, and `Backend.restore_group`;
+    # always from a store that other processes can't read.
     members: list[bytes] | None = None
     described: bytes | None = None
 

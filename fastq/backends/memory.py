@@ -178,7 +178,12 @@ class MemoryBackend(Backend):
 
     def count_parts(self, parts: Sequence[Part], deadline: float | None = None) -> list[CompleteChord]:
         with self._store.lock:
-            return self._store.chords.count(parts, self.options.chord_expires)
+            complete = self._store.chords.count(parts, self.options.chord_expires)
+        # A join in a child of the prefork pool can't read what is in this process.
+        return [
+            chord._replace(members=self.parts(chord.group_id), described=self.restore_group(chord.group_id))
+            for chord in complete
+        ]
 
     def parts(self, group_id: str, deadline: float | None = None) -> list[bytes] | None:
         with self._store.lock:
