@@ -98,7 +98,9 @@ def joined(before: Step, after: Step) -> Step:
         if before.links:
             header = [_linked(member, before.links) for member in header]
         return Step(chord_of(header, after.sig), after.links, after.errbacks, before.args)
-    body = chain_of([sig["kwargs"]["body"], after.sig])
+    body = sig["kwargs"]["body"]
+    is_group = kind_of(body) == "group"
+    body = chord_of(members_of(body), after.sig) if is_group else chain_of([body, after.sig])
     longer = {**sig, "kwargs": {**sig["kwargs"], "body": body}}
     return Step(longer, (*before.links, *after.links), after.errbacks, before.args)
 
@@ -182,8 +184,9 @@ def is_empty(sig: Sig) -> bool:
 def is_plural(sig: Sig) -> bool:
     """Whether the value of *sig* is that of a group."""
     kind = kind_of(sig)
-    if kind == "chord":
-        return is_plural(sig["kwargs"]["body"])
+    if kind == "chord":  # nothing unrolls its body: a group of one is a group there
+        body = sig["kwargs"]["body"]
+        return kind_of(body) == "group" or is_plural(body)
     if kind == "chain":
         steps = reversed(sig["kwargs"]["tasks"])
         return any(is_plural(step) for step in islice((step for step in steps if not is_empty(step)), 1))
