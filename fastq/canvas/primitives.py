@@ -215,19 +215,17 @@ class chain(Workflow):
             else:
                 steps.append(other)
             return type(self)(steps, app=self._app)
-        last = self.tasks[-1] if self.tasks else None
-        if isinstance(last, group):
-            copy = self.clone()
-            copy.tasks[-1] = chord(copy.tasks[-1], other, app=self._app)
-            if len(copy.tasks) > 1 and isinstance(copy.tasks[-2], chord):
-                last = copy.tasks.pop()
-                copy.tasks[-1].body = copy.tasks[-1].body | last
-            return copy
-        if isinstance(last, chord) and not isinstance(other, chord):
-            copy = self.clone()
-            copy.tasks[-1].body = copy.tasks[-1].body | other
-            return copy
-        return type(self)([*self.unchain_tasks(), other], app=self._app)
+        # What is linked to it is for its own steps, and not for what comes after them.
+        steps = self.unchain_tasks()
+        if steps and isinstance(steps[-1], group):
+            other, is_longer = chord(steps.pop(), other, app=self._app), True
+        else:
+            is_longer = not isinstance(other, chord)
+        if is_longer and steps and isinstance(steps[-1], chord):
+            steps[-1].body = steps[-1].body | other
+        else:
+            steps.append(other)
+        return type(self)(steps, app=self._app, args=self.args, immutable=self.immutable)
 
     def __repr__(self) -> str:
         if not self.tasks:

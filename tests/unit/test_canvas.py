@@ -21,6 +21,8 @@ from fastq.canvas import (
     xmap,
     xstarmap,
 )
+from fastq.canvas.plain import kind_of
+from fastq.canvas.steps import chain_of, is_plural, steps_of
 from fastq.exceptions import NotRegistered
 from fastq.result import GroupResult
 
@@ -210,6 +212,20 @@ def test_a_subclass_of_chain_stays_one(add):
     assert type(Line(group(add.s(1), add.s(1)), add.s(3))) is chord
 
 
+def test_errbacks_of_a_chain_are_not_those_of_what_comes_after_it(add):
+    for last in (add.s(2), group(add.s(2), add.s(3)), chord([add.s(2)], add.s(3))):
+        before = chain(add.s(1), last)
+        before.link_error(add.s("told"))
+        longer = before | add.s(4)
+        assert "link_error" not in longer.options
+        end = longer.tasks[-1]
+        while end.get("subtask_type"):
+            assert "link_error" not in end.options
+            end = end.body if isinstance(end, chord) else end.tasks[-1]
+        assert end.args == (4,) and "link_error" not in end.options
+        assert longer.tasks[0].options["link_error"] == [add.s("told")]
+
+
 def test_a_long_chain_is_folded_in_one_pass(add):
     assert len(chain(add.s(i) for i in range(10_000)).tasks) == 10_000
 
@@ -370,3 +386,12 @@ def test_every_app_has_celerys_built_in_tasks(app, twins):
     assert accumulate.s([1, 2], index=0).apply().get() == [1, 2]
     with pytest.raises(NotImplementedError):
         app.tasks["celery.chain"]()
+
+
+def test_the_body_of_a_chord_is_plural_if_it_is_a_group_of_one(add):
+    body = group([add.s(1)])
+    assert is_plural(chord([], body)) and is_plural(chord([add.s(0)], body))
+    assert not is_plural(chain(add.s(0), body))
+    [step] = steps_of(chain_of([chord([], body), add.s(2)]))
+    assert kind_of(step.sig["kwargs"]["body"]) == "chord"
+    assert not is_plural(step.sig)
