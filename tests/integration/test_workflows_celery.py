@@ -32,7 +32,13 @@ DIFFERENT: dict[str, Node] = {
     "nested group": Chord(header=(Group(members=(Task(), Task())),), body=Task()),
     "unregistered": Task(raises="unregistered", errbacks=(Errback(),)),
     "aborted part": Chord(header=(Chord(header=(Task(raises="own"),), body=Task()),), body=Task()),
-    "rolled body": Chain(steps=(Group(members=(Task(), Task())), Group(members=(Task(),)))),
+    "leaked errbacks": Chain(
+        steps=(
+            Chain(steps=(Task(), Group(members=(Task(), Task()))), errbacks=(Errback(),)),
+            Task(raises="own"),
+        ),
+        form="pipe",
+    ),
     "lost links": Chain(steps=(Chain(steps=(Task(), Task()), links=(Task(),)),)),
     "lone group": Chain(steps=(Group(members=(Task(), Task())),)),
     "replaced by plural": Task(

@@ -12,9 +12,9 @@ import celery.app.task
 import pytest
 from celery.result import allow_join_result
 from hypothesis import HealthCheck, given, settings
-from reference.canvas import DIFFERENCES, Members, expected, steps_of
-from workflows.building import Api, celery_api, start
-from workflows.description import Chain, Chord, Group, Map, Node, Task, from_map, parts, to_map
+from reference.canvas import DIFFERENCES, Members, expected, kind_of, steps_of
+from workflows.building import Api, build, celery_api, start
+from workflows.description import Chain, Chord, Errback, Group, Map, Node, Task, from_map, parts, to_map
 from workflows.journal import Journal, JournalReader
 from workflows.observing import outcome_of
 from workflows.strategies import GIVEN, workflows
@@ -78,6 +78,15 @@ def test_values_and_runs_are_as_in_celerys_eager_mode(node, given, api, reader):
         outcome = only if isinstance(only, Members) else outcome
     assert outcome == awaited.outcome
     assert reader.notes(token).runs == awaited.runs
+
+
+@pytest.mark.filterwarnings("ignore:task_allow_error_cb_on_chord_header")
+@EAGER
+@given(node=workflows())
+def test_the_kind_of_what_is_put_together_is_as_celery_has_it(node, api):
+    for part in parts(node):
+        if not isinstance(part, Errback):
+            assert kind_of(part) == (build(api, part, "").get("subtask_type") or "task")
 
 
 @given(workflows())

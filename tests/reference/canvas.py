@@ -52,9 +52,9 @@ DIFFERENCES = {
         "A chain of a group alone. Celery's workers start its members without the arguments that the chain "
         "is called with, and its eager mode does not unroll a group of one there."
     ),
-    "rolled body": (
-        "A group of one after another group. Celery unrolls it or not, depending on whether the first group "
-        "was the first step of its chain."
+    "leaked errbacks": (
+        "A chain with errbacks ends in a group or a chord, and a step follows it. Celery calls its "
+        "errbacks for that step too, as it does not if the chain ends in a task."
     ),
     "lost links": "A chain with callbacks or errbacks is all there is in another chain: Celery drops them.",
     "unregistered": (
@@ -125,9 +125,9 @@ def oddities_of(node: Node) -> Iterator[str]:
         only = node.steps[0] if len(node.steps) == 1 else None
         if isinstance(only, Chain) and (only.links or only.errbacks):
             yield "lost links"
-        for step, following in itertools.pairwise(node.steps):
-            if is_plural(step) and isinstance(following, Group) and len(following.members) == 1:
-                yield "rolled body"
+        inner = (part for step in node.steps[:-1] for part in parts(step) if isinstance(part, Chain))
+        if any(chain.links or chain.errbacks for chain in inner):
+            yield "leaked errbacks"
 
 
 def is_nested(node: Node) -> bool:
@@ -292,6 +292,8 @@ class Interpreter:
                 return Members(tuple(self.abort([each], failure) for each in flattened(members_of(body))))
             case Chord():
                 self.celery_differs.add("aborted chord")
+                if getattr(body.body, "label", "") == ACCUMULATE.label:
+                    self.abort_body(Group(members=body.header), failure)
                 return self.abort([body.body], Failure(failure.text))
             case Chain():
                 steps = steps_of(body)
@@ -365,25 +367,34 @@ def flattened(members: Iterable[Node]) -> list[Node]:
 def steps_of(node: Node) -> list[Node]:
     """The steps of a chain, with those of chains in it among them; what is empty is left out.
 
-    A group of one is that one, but for ``group | task``, which makes a chord of whatever group.
+    A group of one is that one, but in ``group | group`` and ``group | task``, which are chords.
     """
     if not isinstance(node, Chain):
         return [node]
     steps = list(map(piped, node.steps))
     if node.form == "pipe" and len(steps) == 1:
         return steps
-    head = steps[0] if steps else None
-    if node.form == "pipe" and isinstance(head, Group) and len(head.members) < 2 and len(steps) > 1:
-        steps[:2] = [Chord(header=head.members, body=steps[1])]
+    if len(steps) > 1:
+        head = steps[0]
+        while node.form != "pipe" and isinstance(head, Chain) and len(steps_of(head)) == 1:
+            (head,) = steps_of(spread(head))
+        is_chord = isinstance(head, Chunks | Group) and (node.form == "pipe" or not is_single(head))
+        if is_chord and (is_single(head) or is_single(steps[1])):
+            steps[:2] = [Chord(header=members_of(spread(head)), body=steps[1])]
     found: list[Node] = []
     for step in steps:
-        if isinstance(step, Group) and len(step.members) == 1:
+        if is_single(step):
             (step,) = spread(step).members
         if isinstance(step, Chain):
             found += steps_of(spread(step))
         elif not is_empty(step):
             found.append(step)
     return found
+
+
+def is_single(node: Node) -> bool:
+    """Whether *node* is a group of one."""
+    return isinstance(node, Group) and len(node.members) == 1
 
 
 def piped(node: Node) -> Node:
@@ -401,6 +412,43 @@ def settled(node: Node) -> Node:
         if len(steps) == 1 and isinstance(steps[0], Group | Chunks):
             return steps[0]
     return node
+
+
+def kind_of(node: Node) -> str:
+    """What putting *node* together comes to: a "task", "chain", "group" or "chord"."""
+    match node:
+        case Task() | Map():
+            return "task"
+        case Chunks() | Group():
+            return "group"
+        case Chord():
+            return "chord"
+    steps = [step for step in node.steps if not is_empty(step)]
+    if node.form == "pipe":
+        return kind_of_all(steps)
+    if node.form == "call" and len(node.steps) == 1:
+        return "chain"
+    while steps:  # a chain that begins with a group is a chord, as it is by ``|``
+        head = piped(steps[0])
+        if is_single(head):
+            steps[0] = head.members[0]
+        elif kind_of(head) == "chain" and len(head.steps) == 1:
+            steps[0] = head.steps[0]
+        else:
+            return kind_of_all(steps) if kind_of(head) == "group" else "chain"
+    return "chain"
+
+
+def kind_of_all(steps: list[Node]) -> str:
+    """The kind of ``steps[0] | steps[1] | …``."""
+    kinds = ["task" if is_single(step) else kind_of(step) for step in steps[1:]]
+    kind = kind_of(steps[0]) if steps else "chain"
+    for after in kinds:
+        if kind == "group" or (kind == "chord" and after in ("task", "chord")):
+            kind = "chord"
+        else:
+            kind = "chain"
+    return kind
 
 
 def longer_bodies(steps: list[Node]) -> list[Node]:
@@ -496,7 +544,7 @@ def header_with_errback(step: Any, errback: Errback) -> Any:
 
 
 def chords_with_errback(header: Iterable[Node], errback: Errback) -> tuple[Node, ...]:
-    return tuple(with_errback(each, errback) if isinstance(each, Chord) else each for each in header)
+    return tuple(with_errback(each, errback) if kind_of(each) == "chord" else each for each in header)
 
 
 def bare(node: Any) -> Any:

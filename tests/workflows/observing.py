@@ -42,24 +42,27 @@ def check(expected: Expected, result: Any, token: str, reader: JournalReader, de
     """Raise `AssertionError` unless the workflow *token* comes to what is *expected* before *deadline*."""
     outcome = outcome_of(result, deadline)
     assert outcome == expected.outcome, f"it came to {outcome}, not {expected.outcome}"
-    errbacks = Counter[tuple[str, str]]()
-    for (label, _, error), count in expected.errbacks.items():
-        errbacks[label, error] += count
-    while True:
-        notes = reader.notes(token)
-        seen = seen_errbacks(notes)
-        is_all = not expected.runs - notes.runs and not errbacks - seen
-        if is_all or time.monotonic() > deadline:
-            break
+    while (wrong := wrong_counts(expected, reader.notes(token))) and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY)
-    assert notes.runs == expected.runs, f"of the tasks {_difference(expected.runs, notes.runs)}"
-    assert seen == errbacks, f"of the errbacks {_difference(errbacks, seen)}"
+    assert wrong is None, wrong
+    notes = reader.notes(token)
     for label, failed, _ in expected.errbacks:
         given = [task_id for each, task_id in notes.failed if each == label]
         told = [notes.labels.get(each, set()) for each in given]
         assert not failed or any(failed in each for each in told), (
             f"the errback {label} was not told of {failed}, but of {told}"
         )
+
+
+def wrong_counts(expected: Expected, notes: Notes) -> str | None:
+    """What has run too seldom so far, or too often; None if all is as *expected*."""
+    errbacks = Counter[tuple[str, str]]()
+    for (label, _, error), count in expected.errbacks.items():
+        errbacks[label, error] += count
+    seen = seen_errbacks(notes)
+    if notes.runs != expected.runs:
+        return f"of the tasks {_difference(expected.runs, notes.runs)}"
+    return None if seen == errbacks else f"of the errbacks {_difference(errbacks, seen)}"
 
 
 def seen_errbacks(notes: Notes) -> Counter[tuple[str, str]]:

@@ -36,6 +36,7 @@ class Stage:
         settings = settings_of(kind, url, backend)
         self.client = Client(kind, settings, self.reader, self.journal)
         self.worker = self._start(kind, settings, *pool)
+        self._passed: list[tuple[str, Node, Expected]] = []
 
     def _start(self, kind: str, settings: dict[str, Any], *pool: str) -> subprocess.Popen[bytes]:
         return start_worker(kind, settings, self.folder / "worker.log", self.journal, *pool)
@@ -46,11 +47,21 @@ class Stage:
 
     def run(self, node: Node, given: Sequence[Any] = (), patience: float = observing.PATIENCE) -> None:
         """Run *node*; raise `AssertionError` unless it comes to what it must within *patience* seconds."""
-        wrong = self._judge(node, given, patience)
+        token = self.client.new_token()
+        wrong = self._judge(node, given, token, patience)
         assert wrong is None, f"{wrong}\n{node}\ngiven {given}\n{self.log()}"
+        self._passed.append((token, node, self.client.expected(node, given)))
 
-    def _judge(self, node: Node, given: Sequence[Any], patience: float) -> str | None:
-        return self.client.judge(node, given, patience)
+    def too_much(self) -> list[str]:
+        """What ran after all that was expected of a workflow, which `run` did not wait to see."""
+        found = []
+        for token, node, awaited in self._passed:
+            wrong = observing.wrong_counts(awaited, self.reader.notes(token))
+            found += [f"{wrong}\n{node}"] if wrong else []
+        return found
+
+    def _judge(self, node: Node, given: Sequence[Any], token: str, patience: float) -> str | None:
+        return self.client.judge(node, given, patience, token=token)
 
     def log(self) -> str:
         """The end of the worker's log."""
@@ -74,8 +85,7 @@ class MemoryStage(Stage):
         command = ("-m", "workflows.in_process", *pool)
         return spawn(kind, settings, self.folder / "worker.log", self.journal, *command, **pipes)
 
-    def _judge(self, node: Node, given: Sequence[Any], patience: float) -> str | None:
-        token = self.client.new_token()
+    def _judge(self, node: Node, given: Sequence[Any], token: str, patience: float) -> str | None:
         asked = {"node": to_map(node), "given": list(given), "token": token, "patience": patience}
         assert self.worker.stdin is not None and self.worker.stdout is not None
         self.worker.stdin.write(json.dumps(asked).encode() + b"\n")
@@ -120,10 +130,15 @@ class Client:
         return expected(node, given, CELERYS_REFUSAL if self.kind == "celery" else OUR_REFUSAL)
 
     def judge(
-        self, node: Node, given: Sequence[Any], patience: float, queues: dict[str, str] | None = None
+        self,
+        node: Node,
+        given: Sequence[Any],
+        patience: float,
+        queues: dict[str, str] | None = None,
+        token: str | None = None,
     ) -> str | None:
         """Run *node*, each label on its queue; returns what is wrong about how it ran."""
-        token, awaited = self.new_token(), self.expected(node, given)
+        token, awaited = token or self.new_token(), self.expected(node, given)
         deadline = time.monotonic() + patience
         try:
             result = start(self.api, node, token, given, queues)

@@ -79,10 +79,6 @@ def chains(draw: Any, children: Any) -> Chain:
     """A chain of up to four steps; what is empty is left out of it."""
     steps = tuple(draw(st.lists(children, min_size=1, max_size=4)))
     form = draw(st.sampled_from(["call", "call", "list", "pipe"]))
-    head = steps[0]
-    if isinstance(head, Chain) and (head.links or head.errbacks):
-        # ``chain | task`` may put what is linked to the chain on what is added to it.
-        form = "call"
     node = Chain(steps=steps, form=form, errbacks=draw(one_in(3, ERRBACKS, NOTHING)))
     if not is_plural(node):
         node = Chain(steps=steps, form=form, errbacks=node.errbacks, links=draw(links(children)))
