@@ -24,7 +24,8 @@ from benches.shapes import SHAPES
 from benches.sides import Settings, Side
 from benches.stores import RedisStore, wait, wait_done
 
-POOL = "solo"
+POOL = "solo"  # of the big workflows
+POOLS = ("solo", "prefork")
 COUNTS = {"fastq": 10_000, "celery": 400}  # workflows of each shape: a second or two
 
 
@@ -49,11 +50,6 @@ BIG = (
 Seen = dict[str, list[float]]  # contender → one value a round
 
 
-def label(side: Side) -> str:
-    """The name of a contender in the table."""
-    return f"{side.name} {POOL}"
-
-
 def last_document(store: RedisStore, last: str, worker: Popen[bytes]) -> dict[str, object]:
     """The result of the task *last*, once it has ended. One small request a look: bytes are counted."""
     document: bytes = wait(lambda: store.documents([last])[0], worker)
@@ -61,16 +57,16 @@ def last_document(store: RedisStore, last: str, worker: Popen[bytes]) -> dict[st
     return result
 
 
-def runs(bench: Bench, side: Side, shape: str, sent: Seen, costs: Seen) -> float:
+def runs(bench: Bench, side: Side, pool: str, shape: str, sent: Seen, costs: Seen) -> float:
     """Workflows of *shape* per second that a worker of *side* runs; *sent* and *costs* get more of it."""
     store, count = bench.redis, bench.count(COUNTS[side.name])
     store.clear()
     before = store.bytes_received()
     answer = side.client(store.url, shape, count)
-    sent[label(side)].append(count / answer["seconds"])
-    with side.worker(store.url, POOL) as worker:
+    sent[side.name].append(count / answer["seconds"])
+    with side.worker(store.url, pool) as worker:
         last_document(store, answer["ids"][-1], worker)
-        costs[label(side)].append((store.bytes_received() - before) / count)
+        costs[f"{side.name} {pool}"].append((store.bytes_received() - before) / count)
         times = wait_done(store, answer["ids"], worker)
     return count / (max(times) - min(times))
 
@@ -112,7 +108,11 @@ def run(bench: Bench) -> None:
     for shape in SHAPES:
         sent: Seen = defaultdict(list)
         costs: Seen = defaultdict(list)
-        contenders = {label(side): partial(runs, bench, side, shape, sent, costs) for side in sides}
+        contenders = {
+            f"{side.name} {pool}": partial(runs, bench, side, pool, shape, sent, costs)
+            for pool in POOLS
+            for side in sides
+        }
         bench.compare(f"{shape}, redis", "workflows/s", contenders)
         bench.add(f"send {shape}, redis", "workflows/s", sent)
         bench.add(f"bytes of {shape}, redis", "bytes", costs)

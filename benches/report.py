@@ -59,6 +59,7 @@ TARGETS = (
     Target("chain of 3, redis", "fastq solo", 20, "celery"),
     Target("group of 10, redis", "fastq solo", 20, "celery"),
     Target("chord of 10, redis", "fastq solo", 20, "celery"),
+    Target("chord of 10, redis", "fastq prefork", 20, "celery"),
     Target("one chord of 100,000, redis", "fastq solo", 2, "floor", at_least=False),
     Target("import and first delay, redis", "fastq", 60, at_least=False),
     Target("import and first delay, sqlite", "fastq", 60, at_least=False),
