@@ -16,8 +16,13 @@ def ready_since(message: Message) -> float | None:
     sent_ms = message.header("timestamp_in_ms")
     if not isinstance(sent_ms, int | float):
         return None
+    return max(sent_ms / 1000, due_at(message) or 0.0)
+
+
+def due_at(message: Message) -> float | None:
+    """The unix time of the eta of *message*; None if it has none that can be read."""
     eta = message.header("eta")
     try:
-        return max(sent_ms / 1000, parse_instant(eta)) if eta else sent_ms / 1000
+        return parse_instant(eta) if eta else None
     except DecodeError:
-        return sent_ms / 1000
+        return None

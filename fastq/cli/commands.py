@@ -31,9 +31,13 @@ COMMANDS = {
     "inspect": "fastq.cli.remote",
     "control": "fastq.cli.remote",
     "status": "fastq.cli.remote",
+    "migrate": "fastq.cli.migrate",
     "amqp": "fastq.cli.amqp",
     "doctor": "fastq.cli.doctor",
     "report": "fastq.cli.report",
+    "shell": "fastq.cli.shell",
+    "graph": "fastq.cli.graph",
+    "upgrade": "fastq.cli.upgrade",
 }
 
 

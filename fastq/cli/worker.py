@@ -39,9 +39,11 @@ def level(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
 
 
 def pool_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A pool by its name or Celery's other name for it (a callback)."""
-    if value is None or value in POOLS:
-        return value and POOLS[value]
+    """A pool by its name, Celery's other name for it, or that of its class (a callback)."""
+    if value is None or ":" in value:
+        return value
+    if value in POOLS:
+        return POOLS[value]
     hint = nearest_name(value, POOLS) or f": choose one of {', '.join(dict.fromkeys(POOLS.values()))}"
     raise CommandError(f"no pool is named {value!r}{hint}")
 
@@ -77,7 +79,7 @@ def bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "--pool",
     callback=pool_name,
     metavar="POOL",
-    help="prefork (default), threads, gevent, asyncio or solo.",
+    help="prefork (default), threads, gevent, asyncio, solo or package.module:Class.",
 )
 @click.option(
     "-c",

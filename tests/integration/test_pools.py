@@ -94,3 +94,14 @@ def test_gevent_pool_refuses_an_unpatched_library() -> None:
     with pytest.raises(ImproperlyConfigured, match="fastq worker -P gevent"):
         open_pool("gevent", app, PoolOptions(), waker).start()
     waker.close()
+
+
+def test_a_pool_may_be_a_class_of_the_users() -> None:
+    assert pool_class("fastq.worker.pools.threads:ThreadsPool").name == "threads"
+    for name, said in (
+        ("no_such_module:Pool", "can't be loaded: No module named 'no_such_module'"),
+        ("fastq.worker.pools.threads:Nothing", "has no attribute 'Nothing'"),
+        ("pathlib:Path", "derive it from fastq.worker.pools.base.Pool"),
+    ):
+        with pytest.raises(ImproperlyConfigured, match=said):
+            pool_class(name)

@@ -66,7 +66,7 @@ def test_every_command_explains_itself(command, capsys):
     assert run([command, "--help"]) == 0
     out = capsys.readouterr().out
     assert "fastq " + command in out
-    assert "--app" in out or command in ("dead", "schedule")
+    assert "--app" in out or command in ("dead", "graph", "schedule", "upgrade")
 
 
 def test_version_loads_no_command_and_no_rich():

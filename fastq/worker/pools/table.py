@@ -27,7 +27,12 @@ DEFAULT_CONCURRENCY = {"asyncio": 100, "gevent": 100}
 
 
 def pool_class(name: str) -> type[Pool]:
-    """The class of the pool *name*. Raises `ImproperlyConfigured` for an unknown or not installed one."""
+    """The class of the pool *name*, one of ours or ``package.module:Class``.
+
+    Raises `ImproperlyConfigured` for an unknown or not installed one.
+    """
+    if ":" in name:
+        return _custom_class(name)
     if name not in POOLS:
         near = get_close_matches(name, POOLS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f": choose one of {', '.join(POOLS)}"
@@ -39,6 +44,17 @@ def pool_class(name: str) -> type[Pool]:
         raise ImproperlyConfigured(
             f"the {name} pool needs {exc.name}: pip install 'fastq-queue[{name}]'"
         ) from exc
+    return found
+
+
+def _custom_class(name: str) -> type[Pool]:
+    module, _, class_name = name.partition(":")
+    try:
+        found = getattr(import_module(module), class_name)
+    except (ImportError, AttributeError) as exc:
+        raise ImproperlyConfigured(f"the pool {name} can't be loaded: {exc}") from exc
+    if not (isinstance(found, type) and issubclass(found, Pool)):
+        raise ImproperlyConfigured(f"{name} is no pool: derive it from fastq.worker.pools.base.Pool")
     return found
 
 
