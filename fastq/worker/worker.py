@@ -285,6 +285,7 @@ class Worker:
         broker = self.app.broker
         self._revocations.recall(broker)
         paused = set(broker.paused(self.queue_names))
+        broker.close()  # an idle worker shall hold no connection that it does not need
         if paused != self._paused:
             self._paused = paused
             self._consume()

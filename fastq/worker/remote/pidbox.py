@@ -100,21 +100,23 @@ class Pidbox:
         listener = broker.listen(self._queue, self._waker)
         pause = FIRST_PAUSE
         is_new = True  # what was said before is to be read up
+        is_said = False  # the log has that it is cut off
         try:
             while not self._is_stopped:
                 try:
                     if is_new:
                         self._hear(listener, 0.0)
                         self._node.revocations.recall_elsewhere(broker)
-                        is_new = False
+                        broker.close()  # it connects again when there is something to say
+                        is_new = is_said = False
                         pause = FIRST_PAUSE
                     self._hear(listener, LONGEST_WAIT if self._scaler is None else SCALE_EVERY)
                     if self._scaler is not None:
                         self._scale(self._scaler, broker)
                 except OperationalError as exc:
-                    if not is_new:
+                    if not is_said:
                         logger.warning("Remote control is cut off: %s. It will listen again.", exc)
-                    is_new = True
+                    is_new = is_said = True
                     self._waker.wait(pause)
                     self._waker.clear()
                     pause = min(2 * pause, LAST_PAUSE)
