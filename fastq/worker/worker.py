@@ -283,8 +283,14 @@ class Worker:
     def _recall(self) -> None:
         """Read what the broker keeps for its workers; before the first claim, and after it was away."""
         broker = self.app.broker
-        self._revocations.recall(broker)
-        paused = set(broker.paused(self.queue_names))
+        try:
+            self._revocations.recall(broker)
+            paused = set(broker.paused(self.queue_names))
+        except OperationalError as exc:
+            if exc.is_passing:
+                raise
+            logger.warning("What is revoked or paused can't be read, so it is not heeded: %s", exc)
+            return
         broker.close()  # an idle worker shall hold no connection that it does not need
         if paused != self._paused:
             self._paused = paused

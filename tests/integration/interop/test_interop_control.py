@@ -34,6 +34,11 @@ SAID = {
     "revoke_by_stamped_headers tenant=acme": "flagged as revoked",
     "terminate SIGKILL no-such-id": "tasks unknown",
 }
+EVENTS = {
+    "enable_events": "task events enabled",
+    "disable_events": "task events disabled",
+    "heartbeat": "None",
+}
 INSPECTED = [
     "ping",
     "clock",
@@ -135,8 +140,10 @@ def test_everything_can_be_inspected(side: Side) -> None:
 
 
 def test_every_control_command_is_answered(side: Side) -> None:
-    *replies, revoked = side.asked(*(f"control {each}" for each in SAID), "inspect revoked")
-    for (command, wanted), reply in zip(SAID.items(), replies, strict=True):
+    # Celery's workers of these tests have no events.
+    said = SAID | (EVENTS if side.kind == "fastq" else {})
+    *replies, revoked = side.asked(*(f"control {each}" for each in said), "inspect revoked")
+    for (command, wanted), reply in zip(said.items(), replies, strict=True):
         assert wanted in str(reply), (command, reply)
     assert {"some-id", "other-id"} <= set(revoked)
 
