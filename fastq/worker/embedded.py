@@ -58,6 +58,7 @@ class EmbeddedWorker(Worker):
 
     def _end(self) -> None:
         self._is_over = True
+        self._stop_steps()
         self._end_control()
         if self._metrics is not None:
             self._metrics.stop()

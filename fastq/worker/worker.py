@@ -42,6 +42,7 @@ from fastq.worker.stopping import SignalHandlers
 if TYPE_CHECKING:
     from fastq.app.base import FastQ
     from fastq.backends.base import Backend
+    from fastq.bootsteps import Step
     from fastq.brokers.base import Consumer
     from fastq.worker.autoscale import Autoscaler
     from fastq.worker.metrics_server import MetricsServer
@@ -100,6 +101,8 @@ class Worker:
     is_announced: bool = field(init=False, default=False)  # whether it has said that it is ready
     _waker: Waker = field(init=False)
     _pool: Pool = field(init=False)
+    _steps: list[Step] = field(init=False, default_factory=list)  # of the user's
+    _started_steps: list[Step] = field(init=False, default_factory=list)
     _is_prepared: bool = field(init=False, default=False)
     _is_over: bool = field(init=False, default=False)
     _held_pidfile: PidFile | None = field(init=False, default=None)
@@ -219,6 +222,7 @@ class Worker:
             # Before anything opens a connection or starts a thread: what is forked here has neither.
             if self.beat:
                 self._start_beat()
+            self._make_steps()
             self._pool.start()
             loop = self._loop = self._make_loop()
             self._start_events(loop)
@@ -227,6 +231,9 @@ class Worker:
                 self._start_control(loop)
             if self._metrics is not None:
                 self._metrics.start(loop)
+            for step in self._steps:
+                step.start(self)
+                self._started_steps.append(step)
             with self._signal_handlers(loop) as handlers:
                 if self.on_started is not None:
                     self.on_started()
@@ -369,8 +376,21 @@ class Worker:
         self._loop.give_back_but(queues)
         logger.info("Consuming from %s", ", ".join(queues) or "no queue")
 
+    def _make_steps(self) -> None:
+        if any(self.app.steps.values()):
+            from fastq.bootsteps import make_steps  # for apps that have some
+
+            self._steps = make_steps(self, vars(self))
+            for step in self._steps:
+                step.create(self)
+
+    def _stop_steps(self) -> None:
+        while self._started_steps:
+            self._started_steps.pop().stop(self)
+
     def _end(self) -> None:
         self._is_over = True
+        self._stop_steps()
         self._end_control()
         if self._metrics is not None:
             self._metrics.stop()

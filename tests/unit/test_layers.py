@@ -38,6 +38,7 @@ LAYERS = {
     "canvas": 4,
     "result": 4,
     "beat": 5,
+    "bootsteps": 5,
     "events": 5,
     "worker": 5,
     "cli": 6,
