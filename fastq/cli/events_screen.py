@@ -23,7 +23,6 @@ from rich.text import Text
 
 from fastq.cli.events_board import Board
 from fastq.cli.output import age
-from fastq.events.asking import ask
 from fastq.events.state import Task
 from fastq.events.watch import Watch
 from fastq.exceptions import OperationalError
@@ -72,10 +71,10 @@ def _do(app: FastQ, board: Board, action: str, task: Task | None) -> None:
     """Do what a key asked for."""
     try:
         if action == "enable":
-            ask(app.broker, app.conf, "enable_events")
+            app.control.enable_events()
             board.notice = "the workers were asked to send events of tasks"
         elif task is not None:
-            ask(app.broker, app.conf, "revoke", task_id=task.uuid)
+            app.control.revoke(task.uuid)
             board.notice = f"{task.name}[{task.uuid}] is revoked"
     except OperationalError as exc:
         _say_lost(board, exc)
@@ -163,6 +162,8 @@ def _kinds(board: Board, now: float) -> RenderableType:
 
 def _tasks(board: Board, now: float, limit: int) -> RenderableType:
     table = _table("when<", "state", "name", "arguments", "worker", "run time<", "id")
+    for column, width in zip(table.columns, (8, 8, 12, 9, 8, 8, 13), strict=True):
+        column.min_width = width  # in a narrow terminal the id is cut first
     rows = board.rows(limit)
     chosen = board.chosen()
     for task in rows:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fastq import serialization
 from fastq._core.message import Message, new_id
 from fastq.app.current import app_or_default
-from fastq.events.asking import ask
 from fastq.events.event import get_exchange
 from fastq.exceptions import ContentDisallowed, DecodeError, ImproperlyConfigured
 from fastq.topology import Queue
@@ -51,7 +50,7 @@ class EventReceiver:
         queue_durable: bool | None = None,
     ) -> None:
         self.app = app = app_or_default(app or self.app)
-        self._conf = conf = app.conf
+        conf = app.conf
         self.channel = self.connection = channel
         self._broker: Broker = app.read_broker if channel is None else channel.broker
         self.handlers = {} if handlers is None else handlers
@@ -135,7 +134,8 @@ class EventReceiver:
 
     def wakeup_workers(self, channel: Any = None) -> None:
         """Ask all workers for a heartbeat."""
-        ask(self._broker, self._conf, "heartbeat")
+        assert self.app is not None
+        self.app.control.heartbeat()
 
     def process(self, type: str, event: dict[str, Any]) -> None:
         """Give *event* to its handler."""

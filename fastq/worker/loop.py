@@ -370,7 +370,7 @@ class Loop:
             refused: list[Outcome] = []
             deliveries = self._gate.admit(deliveries, time.time(), refused)
             if (events := self.events) is not None:
-                events.received([*deliveries, *(each.delivery for each in refused if each.state is not None)])
+                events.received([*deliveries, *(each.delivery for each in refused)])
             if refused:
                 if self._tally is not None:
                     self._tally.ended(refused, time.time())

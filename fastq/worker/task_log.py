@@ -34,7 +34,7 @@ class TaskLog:
     # -- in the loop ------------------------------------------------------------------
 
     def received(self, deliveries: Sequence[Delivery]) -> None:
-        """Note that these have come in and are to run, or have been refused for good."""
+        """Note that these have come in: they run, wait for their time, or are refused."""
         if deliveries:
             self._note(len(deliveries), deliveries, (), ())
 
