@@ -133,8 +133,9 @@ class Join:
         cause = exc.__cause__ if isinstance(exc.__cause__, Exception) else exc
         error = cause if kind_of(body) == "group" else exc
         after.fail([body], FAILURE, self._app.dump_exception(error), _text(error))
-        for member in _members(body):
-            self._call_errbacks(after, member, cause)
+        last = _last_chord(body)
+        for member in _members(last):
+            self._call_errbacks(after, member, cause if last is body else exc)
         if kind_of(body) != "group":
             self._call_errbacks(after, body, exc)
 
@@ -177,6 +178,13 @@ def _errbacks(body: Sig) -> Iterable[tuple[Sig, list[Any]]]:
         yield of, _unique([*own, *(errback for _, errbacks in _errbacks(first) for errback in errbacks)])
     else:
         yield body, own
+
+
+def _last_chord(body: Sig) -> Sig:
+    """The innermost chord of a *body* of chords in chords; *body* itself if it is nothing such."""
+    while kind_of(body) == "chord" and kind_of(body["kwargs"]["body"]) == "chord":
+        body = body["kwargs"]["body"]
+    return body
 
 
 def _members(body: Sig) -> Iterable[Sig]:

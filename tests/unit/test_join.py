@@ -14,7 +14,8 @@ from fastq._core.message import JOB_AGAIN, JOB_DONE, Delivery, Message, Outcome,
 from fastq._core.trace import Tracer
 from fastq.backends.base import CompleteChord, Part
 from fastq.backends.memory import MemoryBackend
-from fastq.exceptions import OperationalError
+from fastq.canvas.steps import ACCUMULATE, chord_of
+from fastq.exceptions import ChordError, OperationalError
 from fastq.worker.followups import MOST_CRASHES, Followups
 
 CALLS: list[Any] = []
@@ -214,6 +215,14 @@ def test_each_task_of_a_group_that_was_the_body_fails_with_the_cause(app: FastQ)
     }
     assert [(task_id, repr(exc)) for task_id, exc in CALLS] == [("1", "ValueError('boom')")]
     assert [args for _, _, args in sent(outcome)] == [["1"], ["2"]]
+
+
+def test_the_group_that_a_chord_in_the_body_comes_to_has_its_errbacks_called(app: FastQ) -> None:
+    member = sig("b", task_id="b", link_error=[sig("told")])
+    gathered = chord_of([member], {**ACCUMULATE, "options": {"task_id": "all"}})
+    outcome = join(app, {"chord": chord_of([sig("a", task_id="a")], gathered)}, [failed("x", "boom")])
+    assert outcome.state == JOB_DONE
+    assert [(task_id, type(exc)) for task_id, exc in CALLS] == [("b", ChordError)]
 
 
 def test_every_step_of_a_chain_that_was_the_body_fails(app: FastQ) -> None:
