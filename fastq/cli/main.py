@@ -1,6 +1,6 @@
 """The entry of the `fastq` command.
 
-Nothing else may be imported before `main` has looked for the gevent pool: gevent replaces
+Nothing else may be imported before `main` has looked for the gevent or eventlet pool: these replace
 parts of the standard library, and whoever imported them earlier keeps the originals.
 """
 
@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 
     from fastq.app.base import FastQ
 
+# The pools that replace parts of the standard library.
+PATCHING = ("gevent", "eventlet")
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that *arguments*, or the process's own, ask for, and exit with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if wants_gevent(arguments, os.environ.get("FASTQ_WORKER_POOL", "")):
-        from fastq.worker.pools.patch import patch_gevent
+    pool = wanted_pool(arguments, os.environ.get("FASTQ_WORKER_POOL", ""))
+    if pool in PATCHING:
+        from fastq.worker.pools.patch import PATCHES
 
-        patch_gevent()
+        PATCHES[pool]()
     from fastq.cli.commands import Session
 
     with Session() as session:
@@ -42,10 +46,10 @@ def leave(code: int) -> None:
     sys.exit(code)
 
 
-def wants_gevent(arguments: list[str], default_pool: str) -> bool:
-    """Whether *arguments* start a worker on the gevent pool; *default_pool* counts when they name none."""
+def wanted_pool(arguments: list[str], default_pool: str) -> str:
+    """The pool of the worker that *arguments* start, "" for no worker; *default_pool* if they name none."""
     if "worker" not in arguments:
-        return False
+        return ""
     pool = default_pool
     for at, argument in enumerate(arguments):
         if argument in ("-P", "--pool"):
@@ -54,7 +58,7 @@ def wants_gevent(arguments: list[str], default_pool: str) -> bool:
             pool = argument[len("--pool=") :]
         elif argument.startswith("-P") and not argument.startswith("--"):
             pool = argument[2:]
-    return pool == "gevent"
+    return pool
 
 
 def worker_main(app: FastQ, argv: Sequence[str] | None = None) -> int:

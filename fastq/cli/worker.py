@@ -26,6 +26,7 @@ POOLS = {
     "processes": "prefork",
     "threads": "threads",
     "gevent": "gevent",
+    "eventlet": "eventlet",
     "asyncio": "asyncio",
     "solo": "solo",
 }
@@ -79,7 +80,7 @@ def bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "--pool",
     callback=pool_name,
     metavar="POOL",
-    help="prefork (default), threads, gevent, asyncio, solo or package.module:Class.",
+    help="prefork (default), threads, gevent, eventlet, asyncio, solo or package.module:Class.",
 )
 @click.option(
     "-c",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__" and sys.argv[1] == "gevent":
-    from fastq.worker.pools.patch import patch_gevent
+if __name__ == "__main__" and sys.argv[1] in ("gevent", "eventlet"):
+    from fastq.worker.pools.patch import PATCHES
 
-    patch_gevent()
+    PATCHES[sys.argv[1]]()
 
 import threading
 import time

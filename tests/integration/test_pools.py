@@ -13,7 +13,7 @@ from fastq.worker.pools.base import PoolOptions
 from fastq.worker.pools.table import open_pool, pool_class
 
 HERE = Path(__file__).parent
-POOLS = ("solo", "prefork", "threads", "gevent", "asyncio")
+POOLS = ("solo", "prefork", "threads", "gevent", "eventlet", "asyncio")
 
 
 def run_script(pool: str, script: str, module: str = "pool_scripts.py", **options: object) -> str:
@@ -37,18 +37,18 @@ def test_pool(pool: str, script: str) -> None:
     run_script(pool, script, concurrency=2)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "gevent", "asyncio"])
+@pytest.mark.parametrize("pool", ["prefork", "gevent", "eventlet", "asyncio"])
 def test_hard_limit_ends_a_task(pool: str) -> None:
     run_script(pool, "hard_limit", concurrency=2)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "asyncio"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "eventlet", "asyncio"])
 @pytest.mark.parametrize("script", ["take_back", "forced_stop"])
 def test_giving_back(pool: str, script: str) -> None:
     run_script(pool, script, concurrency=2)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "asyncio"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "eventlet", "asyncio"])
 def test_outcome_is_visible_while_the_next_task_sleeps(pool: str) -> None:
     run_script(pool, "visible_at_once", concurrency=1)
 
@@ -58,12 +58,12 @@ def test_solo_answers_another_thread_during_a_batch(script: str) -> None:
     run_script("solo", script)
 
 
-@pytest.mark.parametrize("pool", ["gevent", "asyncio"])
+@pytest.mark.parametrize("pool", ["gevent", "eventlet", "asyncio"])
 def test_coroutines_run_concurrently(pool: str) -> None:
     run_script(pool, "concurrent_coroutines", concurrency=50)
 
 
-@pytest.mark.parametrize(("pool", "concurrency"), [("gevent", 200), ("threads", 100)])
+@pytest.mark.parametrize(("pool", "concurrency"), [("gevent", 200), ("eventlet", 200), ("threads", 100)])
 def test_sleeping_tasks_take_little_more_than_their_sleep(pool: str, concurrency: int) -> None:
     print(run_script(pool, "many_sleeps", concurrency=concurrency))
 
@@ -87,12 +87,14 @@ def test_unknown_pool_is_named_with_the_nearest() -> None:
         pool_class("treads")
 
 
-def test_gevent_pool_refuses_an_unpatched_library() -> None:
+@pytest.mark.filterwarnings(r"ignore:\s*Eventlet is deprecated")
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_green_pools_refuse_an_unpatched_library(pool: str) -> None:
     from pool_driver import app
 
     waker = Waker()
-    with pytest.raises(ImproperlyConfigured, match="fastq worker -P gevent"):
-        open_pool("gevent", app, PoolOptions(), waker).start()
+    with pytest.raises(ImproperlyConfigured, match=f"fastq worker -P {pool}"):
+        open_pool(pool, app, PoolOptions(), waker).start()
     waker.close()
 
 

@@ -11,25 +11,25 @@ from command_line import run
 
 from fastq.cli.commands import COMMANDS, Session
 from fastq.cli.errors import ExitCode
-from fastq.cli.main import wants_gevent
+from fastq.cli.main import wanted_pool
 
 
 @pytest.mark.parametrize(
     ("arguments", "default", "wanted"),
     [
-        (["worker", "-P", "gevent"], "", True),
-        (["-A", "proj", "worker", "--pool=gevent"], "", True),
-        (["worker", "-Pgevent"], "", True),
-        (["worker", "--pool", "gevent"], "", True),
-        (["worker"], "gevent", True),
-        (["worker", "-P", "solo"], "gevent", False),
-        (["worker", "-P"], "", False),
-        (["worker"], "", False),
-        (["call", "-P", "gevent"], "", False),
+        (["worker", "-P", "gevent"], "", "gevent"),
+        (["-A", "proj", "worker", "--pool=gevent"], "", "gevent"),
+        (["worker", "-Peventlet"], "", "eventlet"),
+        (["worker", "--pool", "gevent"], "", "gevent"),
+        (["worker"], "gevent", "gevent"),
+        (["worker", "-P", "solo"], "gevent", "solo"),
+        (["worker", "-P"], "", ""),
+        (["worker"], "", ""),
+        (["call", "-P", "gevent"], "", ""),
     ],
 )
-def test_gevent_is_wanted_by_option_or_environment(arguments, default, wanted):
-    assert wants_gevent(arguments, default) is wanted
+def test_a_pool_is_wanted_by_option_or_environment(arguments, default, wanted):
+    assert wanted_pool(arguments, default) == wanted
 
 
 @pytest.mark.parametrize(

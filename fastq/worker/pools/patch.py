@@ -1,4 +1,4 @@
-"""gevent's patching of the standard library, which must come before anything else is imported."""
+"""Patching of the standard library by gevent or eventlet, which must come before all other imports."""
 
 from __future__ import annotations
 
@@ -17,8 +17,25 @@ def patch_gevent() -> None:
     try:
         from gevent import monkey
     except ImportError as exc:
-        raise _missing() from exc
+        raise _missing("gevent") from exc
     monkey.patch_all()
+
+
+def patch_eventlet() -> None:
+    """As `patch_gevent`, for the eventlet pool."""
+    try:
+        import eventlet
+    except ImportError as exc:
+        raise _missing("eventlet") from exc
+    # Not os: its read of an empty pipe waits, where a waker wants to hear that it is empty.
+    eventlet.monkey_patch(os=False)
+    from fastq.worker.pools import green_poll  # needs the patched select
+
+    green_poll.install()
+
+
+# What to call, by the pool that needs it.
+PATCHES = {"gevent": patch_gevent, "eventlet": patch_eventlet}
 
 
 def check_patched() -> None:
@@ -26,15 +43,26 @@ def check_patched() -> None:
     try:
         from gevent import monkey
     except ImportError as exc:
-        raise _missing() from exc
-    unpatched = [module for module in NEEDED if not monkey.is_module_patched(module)]
+        raise _missing("gevent") from exc
+    _refuse("gevent", [module for module in NEEDED if not monkey.is_module_patched(module)])
+
+
+def check_eventlet_patched() -> None:
+    """Raise `ImproperlyConfigured` unless `patch_eventlet` was called."""
+    from eventlet import patcher
+
+    needed = [module.replace("threading", "thread") for module in NEEDED]
+    _refuse("eventlet", [module for module in needed if not patcher.is_monkey_patched(module)])
+
+
+def _refuse(pool: str, unpatched: list[str]) -> None:
     if unpatched:
         raise ImproperlyConfigured(
-            f"the gevent pool needs a patched standard library, and {', '.join(unpatched)} "
-            f"{'is' if len(unpatched) == 1 else 'are'} not: start it with `fastq worker -P gevent`, or call "
-            "fastq.worker.pools.patch.patch_gevent() before anything else is imported"
+            f"the {pool} pool needs a patched standard library, and {', '.join(unpatched)} "
+            f"{'is' if len(unpatched) == 1 else 'are'} not: start it with `fastq worker -P {pool}`, or call "
+            f"fastq.worker.pools.patch.patch_{pool}() before anything else is imported"
         )
 
 
-def _missing() -> ImproperlyConfigured:
-    return ImproperlyConfigured("the gevent pool needs gevent: pip install 'fastq-queue[gevent]'")
+def _missing(pool: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"the {pool} pool needs {pool}: pip install 'fastq-queue[{pool}]'")

@@ -19,11 +19,12 @@ POOLS = {
     "solo": ("fastq.worker.pools.solo", "SoloPool"),
     "threads": ("fastq.worker.pools.threads", "ThreadsPool"),
     "gevent": ("fastq.worker.pools.greenlets", "GeventPool"),
+    "eventlet": ("fastq.worker.pools.eventlets", "EventletPool"),
     "asyncio": ("fastq.worker.pools.event_loop", "AsyncioPool"),
 }
 
 # How many tasks the pools that mostly wait run at once, if nothing is said; the others: one per processor.
-DEFAULT_CONCURRENCY = {"asyncio": 100, "gevent": 100}
+DEFAULT_CONCURRENCY = {"asyncio": 100, "gevent": 100, "eventlet": 100}
 
 
 def pool_class(name: str) -> type[Pool]:
