@@ -465,6 +465,18 @@ class Task(Generic[P, R]):
         request.commit_with(*after.pair())
         raise Ignore("Replaced by new task")
 
+    def send_event(
+        self, type_: str, retry: bool = True, retry_policy: Mapping[str, Any] | None = None, **fields: Any
+    ) -> None:
+        """Send an event of *type_*, as in ``task-progress``, about the task that runs.
+
+        *retry* and *retry_policy* have no say: a connection is tried again for a second. Raises
+        `OperationalError`.
+        """
+        request = self.request
+        with self.app.events.default_dispatcher(hostname=request.hostname) as dispatcher:
+            dispatcher.send(type_, uuid=request.id, **fields)
+
     def add_to_chord(self, sig: Signature[Any], lazy: bool = False) -> Any:
         """Let *sig* be one more task of the header of the chord that this task is part of.
 

@@ -114,6 +114,20 @@ def test_nothing_for_a_while_is_a_timeout(app: FastQ) -> None:
         receiver.capture(timeout=0.05, wakeup=False)
 
 
+def test_a_task_tells_of_itself(app: FastQ) -> None:
+    @app.task(bind=True)
+    def work(self: Any) -> None:
+        self.send_event("task-progress", done=3)
+
+    with Monitor(app, limit=1) as monitor:
+        result = work.apply()
+        monitor.wait()
+    assert [(each["type"], each["uuid"], each["done"]) for each in monitor.heard] == [
+        ("task-progress", result.id, 3)
+    ]
+    assert monitor.state.tasks[result.id].state == "PROGRESS"
+
+
 def test_a_camera_takes_pictures_of_what_was_heard(app: FastQ) -> None:
     pictures: list[tuple[int, list[str]]] = []
 
