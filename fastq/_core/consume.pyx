@@ -98,7 +98,7 @@ cdef class Gate:
         self.counts[name] = self.counts.get(name, 0) + count
 
     def revoke(self, Delivery delivery):
-        """The outcome of *delivery*, which was let through and has not started, if it was revoked; or None."""
+        """The outcome of *delivery*, which was let through and has not started, if it was revoked."""
         if self._is_revoked(delivery.message):
             return self._revoked(delivery, "revoked")
         return None

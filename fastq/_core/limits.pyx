@@ -1,4 +1,4 @@
-"""Exceptions raised in code that runs, by a signal or from another thread: time limits, and the ends of tasks.
+"""Exceptions raised in code that runs, by a signal or another thread: time limits, and the ends of tasks.
 
 They are compiled because `disarm` must not let Python run in between: a Python function looks for
 pending signals and exceptions as it is entered, and would there raise the limit of a task that has
@@ -148,7 +148,7 @@ cdef class Strikes:
         self._struck = set()
 
     def strike(self, dict running, delivery) -> bool:
-        """Raise the exception in the thread that runs *delivery*; False if none does, or it was raised before.
+        """Raise the exception in the thread that runs *delivery*; False if none does, or it was before.
 
         A thread that blocks in C sees it when it is back in Python.
         """

@@ -482,8 +482,8 @@ cpdef str part_name(str task_id, index):
 cdef class Outcome:
     """What became of a delivery: how to settle it, and the effects that belong to its commit.
 
-    *action* is an `Action`; `PARK` comes with *until* (unix seconds), `BURY` and a task that was revoked with *reason*.
-    A delivery whose tag is None was settled before it ran: only the effects take place.
+    *action* is an `Action`; `PARK` comes with *until* (unix seconds), `BURY` and a task that was revoked
+    with *reason*. A delivery whose tag is None was settled before it ran: only the effects take place.
     *result* is the result document to store for the message's id (None: store nothing) and
     *state* its state; *follow* lists messages to publish, *effects* is an `Effects` or None.
     *failure* is the map of the exception with which a task ended that did not run to its end (§5.2),

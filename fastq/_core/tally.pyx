@@ -70,7 +70,7 @@ cdef class Tally:
         self.tasks = {}
 
     def ended(self, list outcomes, double now):
-        """Count *outcomes* that ended by *now*, in unix seconds; those that run again, or later, do not count."""
+        """Count *outcomes* that ended by *now*, in unix seconds, but for those that run again."""
         cdef Outcome outcome
         cdef Message message
         cdef TaskTally tally

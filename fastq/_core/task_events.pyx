@@ -1,4 +1,4 @@
-"""Events of tasks as JSON, fast (docs/PROTOCOL.md §6.3): a busy worker makes three of each task that it runs."""
+"""Events of tasks as JSON, fast (docs/PROTOCOL.md §6.3): a busy worker makes three of each task."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -101,7 +101,7 @@ cdef class EventWriter:
         return text[_digits(text, sizeof(text), self.clock):sizeof(text)]
 
     cdef bytes _described(self, Message message, bytes name, bint may_shadow):
-        """The fields that say what a message asks for; with *may_shadow* by the name that it is shown with."""
+        """The fields that say what a message asks for; with *may_shadow* by the name it is shown with."""
         cdef dict headers = message.all_headers()
         cdef bytes uuid = _text(message.id)
         shadow = headers.get("shadow") if may_shadow else None
@@ -168,8 +168,7 @@ cdef bytes _number(double value):
     cdef long long whole = <long long> value
     cdef long long rest = <long long> ((value - whole) * 1e7)
     cdef int place = sizeof(text)
-    cdef int digit
-    for digit in range(7):
+    for _ in range(7):
         place -= 1
         text[place] = <char> (c"0" + rest % 10)
         rest //= 10

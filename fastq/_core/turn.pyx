@@ -85,10 +85,10 @@ cdef class TurnCodec:
     *steps* are the priority steps, the first of them 0. *destination* gives the ready
     list and the schedule of any message as (list, delayed, step), all bytes. With
     *result_prefix* None neither results nor effects are stored; *ttl* and *failure_ttl* are whole
-    milliseconds as bytes, empty: kept for ever. *claimed* is from how many of *queues*, the first ones, it claims:
-    the others are there for what is held of them. *chords* is how chords are kept: the prefix of their
-    keys, whether their parts are ordered, the milliseconds that they, and what describes their groups,
-    are kept, and those of a claim and of the mark of one that has ended; all bytes.
+    milliseconds as bytes, empty: kept for ever. *claimed* is from how many of *queues*, the first ones,
+    it claims: the others are there for what is held of them. *chords* is how chords are kept: the prefix
+    of their keys, whether their parts are ordered, the milliseconds that they, and what describes their
+    groups, are kept, and those of a claim and of the mark of one that has ended; all bytes.
     """
 
     cdef dict held

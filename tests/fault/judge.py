@@ -50,7 +50,7 @@ class Journal:
     def note(self, kind: str, ids: Iterable[str] = ("-",), run: str = "-") -> None:
         """Write a line for each of *ids*, in one write."""
         tail = f" {run} {os.getpid()} {time.monotonic():.6f}\n"
-        # Who is killed at it leaves a line unfinished: the first one of the next write must not go on with it.
+        # Who is killed at it leaves a line unfinished, with which the next write must not go on.
         os.write(self._fd, "".join(["\n", *(f"{kind} {each}{tail}" for each in ids)]).encode())
 
     def close(self) -> None:

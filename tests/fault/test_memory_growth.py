@@ -8,11 +8,11 @@ import pytest
 from memory import children_of, resident_mb, slope
 from stage import PATIENCE, Stage, forms
 
-# A run is sent in parts, the first of which warm the processes up. What counts is the most that a process holds
-# during a part: it rises and falls by a megabyte with the batch in hand.
+# A run is sent in parts, the first of which warm the processes up. What counts is the most that a process
+# holds during a part: it rises and falls by a megabyte with the batch in hand.
 PARTS, WARM_UP = 12, 4
-# MB for each 100,000 tasks; one byte kept for each task would be 0.1, the smallest object 5. The slope of a short
-# run is uncertain by 1, that of a million tasks by 0.1.
+# MB for each 100,000 tasks; one byte kept for each task would be 0.1, the smallest object 5. The slope of a
+# short run is uncertain by 1, that of a million tasks by 0.1.
 MOST_GROWTH = {120_000: 4.0, 1_000_000: 1.5}
 
 
