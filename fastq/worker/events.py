@@ -58,7 +58,9 @@ class WorkerEvents:
         self._pool = pool
         self._frequency = frequency
         self._own = {"hostname": hostname, "utcoffset": utc_offset(), "pid": os.getpid()}
-        self._announcer = Announcer(app, app.broker, hostname, conf.event_serializer)
+        # Its own: on gevent this thread may share no connection with others.
+        self._broker = app.own_broker()
+        self._announcer = Announcer(app, self._broker, hostname, conf.event_serializer)
         self._waker = Waker()
         self._log = self._new_log()
         self._writer = EventWriter(beginning(self._own), tells_of(app.tasks))
@@ -128,6 +130,7 @@ class WorkerEvents:
             logger.exception("The thread that sends events has failed; this worker goes on without them")
             self._loop.events = None
         finally:
+            self._broker.close()
             self._ended.set()
 
     def _serve(self) -> None:

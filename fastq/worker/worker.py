@@ -289,7 +289,8 @@ class Worker:
 
     def _recall(self) -> None:
         """Read what the broker keeps for its workers; before the first claim, and after it was away."""
-        broker = self.app.broker
+        # Its own: on gevent the loop's thread may share no connection with others.
+        broker = self.app.own_broker()
         try:
             self._revocations.recall(broker)
             paused = set(broker.paused(self.queue_names))
@@ -298,7 +299,8 @@ class Worker:
                 raise
             logger.warning("What is revoked or paused can't be read, so it is not heeded: %s", exc)
             return
-        broker.close()  # an idle worker shall hold no connection that it does not need
+        finally:
+            broker.close()
         if paused != self._paused:
             self._paused = paused
             self._consume()
@@ -358,7 +360,11 @@ class Worker:
     def consume(self, queues: Sequence[str]) -> None:
         """Consume *queues*, but for those that are paused."""
         self.queue_names = list(queues)
-        self._paused = set(self.app.broker.paused(self.queue_names))
+        broker = self.app.own_broker()
+        try:
+            self._paused = set(broker.paused(self.queue_names))
+        finally:
+            broker.close()
         self._consume()
 
     def pause(self, queue: str, is_paused: bool) -> None:
