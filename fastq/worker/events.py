@@ -87,6 +87,7 @@ class WorkerEvents:
             self._loop.events = None
             self._ended.set()
             return
+        self._broker.close()  # the thread connects anew
         self._pool.start_thread(self._run, "fastq-events")
 
     def stop(self) -> None:
