@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -97,13 +98,17 @@ def test_match_one_pattern(benchmark: BenchmarkFixture) -> None:
     assert benchmark(topic_matches, "stock.*.usd.#", "stock.eu.usd.new.paid")
 
 
-def test_route_through_ten_thousand_patterns(benchmark: BenchmarkFixture) -> None:
+@pytest.mark.parametrize("keys", [1, 40_000])
+def test_route_through_ten_thousand_patterns(benchmark: BenchmarkFixture, keys: int) -> None:
+    """One key again and again, and so many that none is remembered from the last time."""
     source = random.Random(SEED)
     bindings = Bindings("topic")
     for number in range(BINDINGS):
         words = [source.choice("*#" if source.random() < WILDCARDS else WORDS) for _ in range(4)]
         bindings.bind(f"queue-{number}", ".".join(words))
-    assert len(benchmark(bindings.route, "stock.eu.usd.new")) > 1
+    following = cycle([".".join(source.choices(WORDS, k=4)) for _ in range(keys)])
+    benchmark(lambda: bindings.route(next(following)))
+    assert len(bindings.route("stock.eu.usd.new")) > 1
 
 
 def test_window_turn(benchmark: BenchmarkFixture, message: Message) -> None:

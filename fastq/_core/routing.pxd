@@ -21,9 +21,13 @@ cdef class Bindings:
     cdef dict _all             # (queue, pattern) of every binding but those by headers, as keys
     cdef list _headers         # headers: HeaderBinding, in binding order
     cdef TopicNode _root
+    cdef dict _routed          # topic: routing key -> queues, of keys asked for since the last change
+    cdef Py_ssize_t _kept      # how much of that there is
     cdef uint64_t _step        # how many steps all routings so far took
 
-    cdef list _route_topic(self, list words)
+    cdef int _forget_routed(self) except -1
+    cdef list _route_topic(self, str routing_key)
+    cdef list _walk(self, list words)
     cdef TopicNode _make_node(self, str pattern)
     cdef int _drop_from_trie(self, str queue, str pattern) except -1
     cdef Py_ssize_t _find_headers(self, str queue, dict arguments) except -2

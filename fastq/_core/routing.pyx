@@ -14,6 +14,9 @@ HEADER_MATCHES = ("all", "any", "all-with-x", "any-with-x")
 # Between the parts of a member of Kombu's binding sets.
 KOMBU_SEPARATOR = "\x06\x16"
 
+cdef enum:
+    ROUTED = 65536  # keys and queues that an exchange remembers at most: half a megabyte of pointers
+
 
 # ---------------------------------------------------------------------------
 # One binding
@@ -183,6 +186,7 @@ cdef class Bindings:
         self._by_key = {}
         self._all = {}
         self._headers = []
+        self._routed = {}
         self._root = TopicNode.__new__(TopicNode)
 
     def __len__(self):
@@ -205,6 +209,7 @@ cdef class Bindings:
             queues[queue] = None
         elif self.exchange_type == "topic":
             self._make_node(pattern).queues[queue] = None
+            self._forget_routed()
         self._all[queue, pattern] = None
 
     def unbind(self, str queue, str pattern="", dict arguments=None) -> bool:
@@ -226,6 +231,7 @@ cdef class Bindings:
                 del self._by_key[pattern]
         elif self.exchange_type == "topic":
             self._drop_from_trie(queue, pattern)
+            self._forget_routed()
         return True
 
     cpdef list route(self, str routing_key, dict headers=None):
@@ -233,12 +239,29 @@ cdef class Bindings:
         if self.exchange_type == "direct":
             return list(self._by_key.get(routing_key, ()))
         if self.exchange_type == "topic":
-            return self._route_topic(_words(routing_key))
+            return self._route_topic(routing_key)
         if self.exchange_type == "fanout":
             return list(dict.fromkeys([queue for queue, _ in self._all]))
         return list(dict.fromkeys([binding.queue for binding in self._headers if binding.admits(headers)]))
 
-    cdef list _route_topic(self, list words):
+    cdef int _forget_routed(self) except -1:
+        self._routed.clear()
+        self._kept = 0
+        return 0
+
+    cdef list _route_topic(self, str routing_key):
+        """Look it up among the keys that were asked for lately: programs use few of them."""
+        cdef list found = self._routed.get(routing_key)
+        if found is None:
+            found = self._walk(_words(routing_key))
+            self._kept += 1 + len(found)
+            if self._kept > ROUTED:
+                self._forget_routed()
+            else:
+                self._routed[routing_key] = found
+        return found[:]
+
+    cdef list _walk(self, list words):
         """Walk the trie with the set of all places that the words so far may have led to."""
         cdef list active = [], following
         cdef TopicNode node

@@ -113,3 +113,22 @@ def test_members_of_kombus_binding_sets():
 def test_a_damaged_member_raises_decode_error(member):
     with pytest.raises(DecodeError, match="binding"):
         parse_kombu_member(member)
+
+
+def test_what_was_routed_before_follows_the_bindings() -> None:
+    bindings = Bindings("topic")
+    bindings.bind("q", "a.*")
+    for _ in range(2):
+        bindings.route("a.b").append("nobody's")
+    assert bindings.route("a.b") == ["q"]
+    bindings.bind("r", "#.b")
+    assert set(bindings.route("a.b")) == {"q", "r"}
+    bindings.unbind("q", "a.*")
+    assert bindings.route("a.b") == ["r"]
+
+
+def test_more_keys_are_routed_than_are_remembered() -> None:
+    bindings = Bindings("topic")
+    bindings.bind("q", "*.even")
+    keys = [f"{number}.{('even', 'odd')[number % 2]}" for number in range(100_000)]
+    assert [bool(bindings.route(key)) for key in keys] == [True, False] * 50_000
