@@ -245,7 +245,7 @@ class Stage:
         counts = {
             name: (int(ready), int(held))
             for name, ready, held, is_exclusive in (line.split("\t") for line in told)
-            if is_exclusive == "false"
+            if is_exclusive != "true"  # a quorum queue does not say
         }
         rungs = tuple(f"{ladder.name}_" for ladder in LADDERS)
         delayed = sum(ready for name, (ready, _) in counts.items() if name.startswith(rungs))
