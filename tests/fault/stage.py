@@ -25,6 +25,7 @@ from fastq.brokers.rabbitmq.addresses import DEAD_SET
 from fastq.brokers.rabbitmq.connector import Connector
 from fastq.brokers.rabbitmq.delays import LADDERS
 from fastq.brokers.rabbitmq.endpoint import parse_endpoint as parse_rabbitmq
+from fastq.brokers.rabbitmq.notes import STREAM as REVOKED
 from fastq.brokers.redis.connection import connect
 from fastq.brokers.redis.endpoint import parse_endpoint
 from fastq.exceptions import OperationalError
@@ -249,7 +250,7 @@ class Stage:
         }
         rungs = tuple(f"{ladder.name}_" for ladder in LADDERS)
         delayed = sum(ready for name, (ready, _) in counts.items() if name.startswith(rungs))
-        names = [name for name in counts if name != DEAD_SET and not name.startswith(rungs)]
+        names = [name for name in counts if name not in (DEAD_SET, REVOKED) and not name.startswith(rungs)]
         found = [
             info._replace(ready=counts[info.name][0], claimed=counts[info.name][1], delayed=0)
             for info in self.app.broker.queues(names)
