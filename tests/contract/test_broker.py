@@ -586,8 +586,11 @@ def test_close_gives_back_unstarted_uncounted_and_others_counted(harness: Harnes
     settle(leaving, *acks([first]))
     leaving.close([third])
     back = take_all(harness.consume("q"))
-    assert ids(back) == ids(sent[1:])
-    assert [each.redelivered for each in back] == [1, 0, 0]
+    if harness.reaches_heads:
+        assert ids(back) == ids(sent[1:])
+    counts = {each.message.id: each.redelivered for each in back}
+    assert counts == dict(zip(ids(sent[1:]), [1, 0, 0], strict=True))
+    assert len(back) == 3
     assert second.redelivered == 0
 
 
