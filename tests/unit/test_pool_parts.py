@@ -3,6 +3,7 @@
 import asyncio
 import select
 import signal
+import sys
 import threading
 from decimal import Decimal
 from typing import Any
@@ -126,6 +127,22 @@ def test_thread_is_interrupted_at_its_deadline() -> None:
     assert limits.expire(100.0) is None
     thread.join()
     assert caught.is_set()
+
+
+@pytest.mark.timeout(20)
+def test_a_limit_that_has_struck_leaves_nothing_to_look_for() -> None:
+    """As long as CPython looks for an exception from outside, no function that is profiled ever begins."""
+    limits = ThreadLimits()
+    limits.arm(1.0)
+    with pytest.raises(SoftTimeLimitExceeded):
+        limits.expire(2.0)
+        (lambda: None)()
+    limits.disarm()
+    seen: list[str] = []
+    sys.setprofile(lambda frame, event, _: seen.append(event))
+    (lambda: None)()
+    sys.setprofile(None)
+    assert seen[0] == "call"
 
 
 def test_limit_of_a_thread_does_not_outlast_disarm() -> None:
